@@ -42,6 +42,7 @@ export interface KubeClientOptions {
 
 interface Credentials {
   options: https.RequestOptions;
+  headers: http.OutgoingHttpHeaders;
   agent: http.Agent;
   fetchedAtMs: number;
 }
@@ -134,7 +135,7 @@ export class KubeClient {
     path: string,
     options: { [K in keyof RequestOptions]?: RequestOptions[K] | undefined },
   ): Promise<T> {
-    const { options: credentials, agent } = await this.#currentCredentials();
+    const { options: credentials, headers: authorization, agent } = await this.#currentCredentials();
     const url = new URL(this.#server.pathname.replace(/\/$/, '') + path, this.#server);
     for (const [key, value] of Object.entries(options.query ?? {})) {
       if (value !== undefined) url.searchParams.set(key, String(value));
@@ -143,7 +144,7 @@ export class KubeClient {
     const headers: http.OutgoingHttpHeaders = {
       accept: 'application/json',
       'user-agent': this.#options.userAgent ?? 'multi-platform-controller',
-      ...(Array.isArray(credentials.headers) ? {} : credentials.headers),
+      ...authorization,
     };
     if (payload !== undefined) {
       headers['content-type'] = options.contentType ?? 'application/json';
@@ -195,7 +196,8 @@ export class KubeClient {
   }
 
   async #readCredentials(): Promise<Credentials> {
-    const options: https.RequestOptions = {};
+    const headers: http.OutgoingHttpHeaders = {};
+    const options: https.RequestOptions = { headers };
     await this.config.applyToHTTPSOptions(options);
     const { ca, cert, key, servername, rejectUnauthorized } = options;
     const agentKey = [ca, cert, key, servername, rejectUnauthorized].map(String).join('\0');
@@ -209,7 +211,7 @@ export class KubeClient {
       this.#agent?.agent.destroy();
       this.#agent = { key: agentKey, agent };
     }
-    return { options, agent: this.#agent.agent, fetchedAtMs: performance.now() };
+    return { options, headers, agent: this.#agent.agent, fetchedAtMs: performance.now() };
   }
 }
 
