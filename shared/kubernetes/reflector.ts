@@ -13,6 +13,8 @@ const PAGE_SIZE = 500;
 /** The API server ends a watch by itself after this long; between the two bounds, so that watches do not all end at once. */
 const WATCH_SECONDS = { min: 300, max: 600 };
 
+const SHORT_WATCH_MS = 1000;
+
 const RETRY = { baseMs: 200, maxMs: 30_000 };
 
 /** What is kept of each object. */
@@ -101,10 +103,10 @@ export class Reflector<T extends Cached> {
       try {
         resourceVersion ??= await this.#relist();
         if (signal.aborted) return;
-        const before = resourceVersion;
-        resourceVersion = await this.#watch(before);
+        const startMs = clock.now();
+        resourceVersion = await this.#watch(resourceVersion);
         // A server that ends each watch at once would otherwise be asked without a pause.
-        failures = resourceVersion === before ? Math.min(failures + 1, 3) : 0;
+        failures = clock.now() - startMs < SHORT_WATCH_MS ? failures + 1 : 0;
       } catch (error) {
         failures++;
         if (isGone(error)) resourceVersion = undefined;
