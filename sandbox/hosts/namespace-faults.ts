@@ -1,0 +1,108 @@
+import { readFile, readdir } from 'node:fs/promises';
+import { expectSuccess, mustRun } from './command.ts';
+import type { Exec, Faults } from './host.ts';
+import type { Link } from './network.ts';
+
+interface Parts {
+  readonly exec: Exec;
+  /** Of the host's process 1, as this machine counts. */
+  readonly pid: number;
+  readonly link: Link;
+  /** Returns when sshd answers. */
+  readonly answers: () => Promise<void>;
+}
+
+/** The network card as the host sees it: were it the other end, packets would leave by this machine's default route. */
+const CARD_DOWN = 'ip link set eth0 down';
+const cardUp = ({ peerV6 }: Link): string =>
+  `ip link set eth0 up${peerV6 === undefined ? '' : ` && ip route replace ${peerV6} dev eth0`}`;
+
+/** A file system cannot be made smaller than what lies on it: it is shrunk to just that. */
+const FULL = String.raw`
+before=$(findmnt --noheadings --output OPTIONS /run/disk | tr , '\n' | grep -E '^(size|nr_inodes)=' | paste -sd ,)
+[ -e /run/disk-options ] || printf '%s\n' "$before" >/run/disk-options
+set -- $(stat --file-system --format '%s %b %f %c %d' /run/disk)
+mount -o "remount,size=$((($2 - $3) * $1)),nr_inodes=$(($4 - $5))" /run/disk
+`;
+const NOT_FULL = `[ ! -e /run/disk-options ] || mount -o "remount,$(cat /run/disk-options)" /run/disk
+rm -f /run/disk-options`;
+
+/** A second mount on top: changing the first one fails while a file on it is open for writing. */
+const READ_ONLY_HOME = `[ -e /run/home-read-only ] || {
+  mount --bind /home /home && mount -o remount,bind,ro /home && : >/run/home-read-only
+}`;
+const WRITABLE_HOME = `[ ! -e /run/home-read-only ] || umount --lazy /home
+rm -f /run/home-read-only`;
+
+/** Sudoers(5): a file with a dot in its name is not read. */
+const SUDOERS = '/etc/sudoers.d/sandbox-admin';
+const USERADD = '/usr/sbin/useradd';
+
+const NEW_KEY = `set -e
+rm -f /etc/ssh/ssh_host_ed25519_key*
+ssh-keygen -q -t ed25519 -N '' -C "$(hostname)" -f /etc/ssh/ssh_host_ed25519_key
+before=$(cat /run/sshd.pid)
+kill "$before"
+while now=$(cat /run/sshd.pid 2>/dev/null); [ "\${now:-$before}" = "$before" ]; do sleep 0.01; done
+cut -d ' ' -f 1,2 /etc/ssh/ssh_host_ed25519_key.pub`;
+
+/** Kill(1): -1 is everybody but process 1 and the one that asks. */
+const REBOOT = `${CARD_DOWN}
+kill -9 -1
+find /tmp /dev/shm /dev/mqueue /run/user -xdev -mindepth 1 -delete
+ipcrm --all`;
+
+export function namespaceFaults({ exec, pid, link, answers }: Parts): Faults {
+  const shell = async (script: string): Promise<string> => {
+    const argv = ['sh', '-c', script];
+    return expectSuccess(argv, await exec(argv));
+  };
+  const hide = async (file: string, on: boolean): Promise<void> => {
+    const [from, to] = on ? [file, `${file}.off`] : [`${file}.off`, file];
+    await shell(`[ ! -e ${from} ] || mv ${from} ${to}`);
+  };
+  return {
+    setUnreachable: async (on) => void (await shell(on ? CARD_DOWN : cardUp(link))),
+    setSlow: async (roundTripMs) => {
+      const queue = roundTripMs === 0 ? 'noqueue' : `netem delay ${roundTripMs}ms limit 100000`;
+      await mustRun('tc', ['qdisc', 'replace', 'dev', link.card, 'root', ...queue.split(' ')]);
+    },
+    setHung: async (on) => await signalAll(pid, on ? 'SIGSTOP' : 'SIGCONT'),
+    setFull: async (on) => void (await shell(on ? FULL : NOT_FULL)),
+    setReadOnlyHome: async (on) => void (await shell(on ? READ_ONLY_HOME : WRITABLE_HOME)),
+    breakSudo: async (on) => await hide(SUDOERS, on),
+    removeUseradd: async (on) => await hide(USERADD, on),
+    changeHostKey: async () => (await shell(NEW_KEY)).trim(),
+    reboot: async () => {
+      await shell(`${REBOOT}\n${cardUp(link)}`);
+      await answers();
+    },
+  };
+}
+
+/** To all that descend from `pid`, again until no new ones turn up: a parent that runs may just be making one. */
+async function signalAll(pid: number, signal: 'SIGSTOP' | 'SIGCONT'): Promise<void> {
+  const done = new Set<number>();
+  for (;;) {
+    const fresh = (await descendantsOf(pid)).filter((found) => !done.has(found));
+    if (fresh.length === 0) return;
+    for (const found of fresh) {
+      done.add(found);
+      try {
+        process.kill(found, signal);
+      } catch {
+        // It has ended meanwhile.
+      }
+    }
+  }
+}
+
+async function descendantsOf(pid: number): Promise<number[]> {
+  const threads = await readdir(`/proc/${pid}/task`).catch(() => []);
+  const lists = await Promise.all(
+    threads.map(async (thread) => await readFile(`/proc/${pid}/task/${thread}/children`, 'utf8').catch(() => '')),
+  );
+  const children = lists.flatMap((list) => list.split(' ').filter(Boolean).map(Number));
+  const deeper = await Promise.all(children.map(descendantsOf));
+  return [...children, ...deeper.flat()];
+}
