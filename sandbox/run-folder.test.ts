@@ -38,36 +38,42 @@ describe('a run folder', () => {
 
   test('stays as long as its owner runs', async () => {
     const folder = await createRunFolder('hosts', parent);
-    expect(await removeStaleRunFolders(parent)).toEqual([]);
+    expect(await removeStaleRunFolders({ parent })).toEqual([]);
     expect(await readdir(parent)).toEqual([path.basename(folder)]);
   });
 
   test('goes when its owner is gone', async () => {
     const folder = await staleFolder();
-    expect(await staleRunFolders(parent)).toEqual([folder]);
-    expect(await removeStaleRunFolders(parent)).toEqual([folder]);
+    expect(await staleRunFolders({ parent })).toEqual([folder]);
+    expect(await removeStaleRunFolders({ parent })).toEqual([folder]);
     expect(await readdir(parent)).toEqual([]);
+  });
+
+  test('of another kind stays when one kind is asked for', async () => {
+    const folder = await staleFolder();
+    expect(await removeStaleRunFolders({ kind: 'control-plane', parent })).toEqual([]);
+    expect(await removeStaleRunFolders({ kind: 'hosts', parent })).toEqual([folder]);
   });
 
   test('goes when another process has its owner’s number now', async () => {
     await mkdir(path.join(parent, `mpc-sandbox-${process.pid}-1-hosts-abcdef`));
-    expect(await removeStaleRunFolders(parent)).toHaveLength(1);
+    expect(await removeStaleRunFolders({ parent })).toHaveLength(1);
   });
 
   test.skipIf(process.getuid?.() !== 0)('of another user is left alone', async () => {
     const folder = await staleFolder();
     await chown(folder, 12_345, 12_345);
-    expect(await removeStaleRunFolders(parent)).toEqual([]);
+    expect(await removeStaleRunFolders({ parent })).toEqual([]);
   });
 
   test('that is only a link is left alone', async () => {
     await symlink('/nowhere', path.join(parent, `mpc-sandbox-${await deadPid()}-1-hosts-abcdef`));
-    expect(await removeStaleRunFolders(parent)).toEqual([]);
+    expect(await removeStaleRunFolders({ parent })).toEqual([]);
   });
 
   test('other names are left alone', async () => {
     await mkdir(path.join(parent, 'mpc-sandbox-notes'));
-    expect(await removeStaleRunFolders(parent)).toEqual([]);
+    expect(await removeStaleRunFolders({ parent })).toEqual([]);
   });
 });
 

@@ -3,7 +3,14 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 
 /** `mpc-sandbox-<pid>-<start time>-<kind>-<six random characters>`: the name says whose it is. */
-const NAME = /^mpc-sandbox-(?<pid>\d+)-(?<start>\d+)-/;
+const NAME = /^mpc-sandbox-(?<pid>\d+)-(?<start>\d+)-(?<kind>.+)-.{6}$/;
+
+export interface Selection {
+  /** All kinds where it is left out. */
+  readonly kind?: string;
+  /** The system's folder for temporary files where it is left out. */
+  readonly parent?: string;
+}
 
 /** Proc(5): fields 3 and 22, counted behind the command's name, which may hold spaces and brackets. */
 const STATE = 0;
@@ -21,21 +28,22 @@ export async function createRunFolder(kind: string, parent = tmpdir()): Promise<
  * Never touches a folder of another user (anybody may write to /tmp) nor one with something mounted in it: whoever mounts
  * unmounts first, see {@link staleRunFolders}.
  */
-export async function removeStaleRunFolders(parent = tmpdir()): Promise<string[]> {
+export async function removeStaleRunFolders(selection: Selection = {}): Promise<string[]> {
   const mounts = await mountPoints();
-  const removable = (await staleRunFolders(parent)).filter((folder) => !mounts.some((at) => isInside(at, folder)));
+  const removable = (await staleRunFolders(selection)).filter((folder) => !mounts.some((at) => isInside(at, folder)));
   await Promise.all(removable.map(async (folder) => await rm(folder, { recursive: true, force: true })));
   return removable;
 }
 
 /** Paths of this user's run folders whose process is gone. */
-export async function staleRunFolders(parent = tmpdir()): Promise<string[]> {
+export async function staleRunFolders({ kind, parent = tmpdir() }: Selection = {}): Promise<string[]> {
   const names = await readdir(parent);
   const paths = await Promise.all(
     names.map(async (name) => {
       const owner = NAME.exec(name)?.groups;
       const folder = path.join(parent, name);
-      if (owner === undefined || !(await isMyFolder(folder))) return [];
+      if (owner === undefined || (kind ?? owner['kind']) !== owner['kind']) return [];
+      if (!(await isMyFolder(folder))) return [];
       return (await isRunning(Number(owner['pid']), owner['start'] ?? '')) ? [] : [folder];
     }),
   );
