@@ -22,6 +22,6 @@ export const PATH = {
   secrets: namespaced('/api/v1', 'secrets'),
   taskRuns: namespaced('/apis/tekton.dev/v1', 'taskruns'),
   namespace: (name: string) => `/api/v1/namespaces/${encodeURIComponent(name)}`,
-  mutatingWebhookConfiguration: (name: string) =>
-    `/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/${encodeURIComponent(name)}`,
+  mutatingWebhookConfigurations: (name?: string) =>
+    resourcePath('/apis/admissionregistration.k8s.io/v1', 'mutatingwebhookconfigurations', undefined, name),
 } as const;
