@@ -24,6 +24,10 @@ export const ANNOTATION = {
   allocationStartTime: `${PREFIX}allocation-start-time`,
   /** Unix seconds at which the slot was taken. */
   buildStartTime: `${PREFIX}build-start-time`,
+  /** Why the TaskRun got no host: what its `error` Secret says. */
+  error: `${PREFIX}error`,
+  /** A Secret of the name that we would use was there already and is not ours; nothing is done for the TaskRun. */
+  foreignSecret: `${PREFIX}foreign-secret`,
   /** On a Pod: written once its Secret is there, so that the kubelet looks again. */
   secretReady: `${PREFIX}secret-ready`,
 } as const;
@@ -36,6 +40,8 @@ export const RESERVED_ANNOTATIONS: readonly string[] = [
   ANNOTATION.failedHosts,
   ANNOTATION.allocationStartTime,
   ANNOTATION.buildStartTime,
+  ANNOTATION.error,
+  ANNOTATION.foreignSecret,
 ];
 
 export const FINALIZER = 'appstudio.io/multi-platform-finalizer';
@@ -52,6 +58,9 @@ export const SECRET_KEY = {
   knownHosts: 'known_hosts',
   error: 'error',
 } as const;
+
+/** Value of {@link LABEL.assignedHost} where the step runs in the Pod itself. */
+export const LOCAL_HOST = 'localhost';
 
 export const HOST_CONFIG_NAME = 'host-config';
 export const LOCAL_PLATFORMS_KEY = 'local-platforms';
