@@ -41,11 +41,12 @@ export type Decision =
   /** Make account and Secret on the host that is written on it. */
   | { readonly action: 'provision'; readonly reason: string; readonly host: string };
 
-interface Facts {
+export interface Facts {
   readonly view: TaskRunView;
   readonly memory: RunMemory;
   readonly configState: ConfigState;
   readonly nowMs: number;
+  readonly watchesAll: boolean;
 }
 
 type Rule = (facts: Facts) => Decision | null;
@@ -67,9 +68,11 @@ const RULES: readonly Rule[] = [
   wanted,
 ];
 
-/** Decides what is to be done next for a TaskRun. Pure; called again after each step until the answer is `none`. */
-export function decide(view: TaskRunView, memory: RunMemory, configState: ConfigState, nowMs: number): Decision {
-  const facts = { view, memory, configState, nowMs };
+/**
+ * Decides what is to be done next for a TaskRun. Pure; called again after each step until the answer is `none`. With `watchesAll` a
+ * TaskRun need not be marked before it is known to be ours: the first write that it needs marks it as well.
+ */
+export function decide(facts: Facts): Decision {
   for (const rule of RULES) {
     const decision = rule(facts);
     if (decision !== null) return decision;
@@ -97,11 +100,11 @@ function notOurs({ view }: Facts): Decision | null {
   return view.hasFinalizer ? { action: 'unmark', reason } : none(reason);
 }
 
-function unresolved({ view }: Facts): Decision | null {
+function unresolved({ view, watchesAll }: Facts): Decision | null {
   if (view.mount !== 'unresolved') return null;
   const { platform } = view;
   const marked = view.hasFinalizer && view.labels[LABEL.targetPlatform] !== undefined;
-  if (marked || platform.kind !== 'string' || !isPlatform(platform.value))
+  if (watchesAll || marked || platform.kind !== 'string' || !isPlatform(platform.value))
     return none('Tekton has not resolved its Task yet');
   return { action: 'mark', reason: 'it has a parameter PLATFORM', platform: platform.value };
 }

@@ -1,0 +1,94 @@
+import type { KubeClient } from '#shared/kubernetes/client.ts';
+import { ignoreNotFound, isConflict } from '#shared/kubernetes/errors.ts';
+import type { ConfigMap } from '#shared/kubernetes/objects.ts';
+import { PATH } from '#shared/kubernetes/paths.ts';
+import type { Logger } from '#shared/log.ts';
+
+/**
+ * A ConfigMap in our namespace with one JSON value per key; what is in it is also in memory. Each change is one merge patch of one
+ * key, so that changes do not meet. A change that is written is in memory only afterwards.
+ */
+export class Store<T> {
+  readonly #client: KubeClient;
+  readonly #namespace: string;
+  readonly #name: string;
+  readonly #values = new Map<string, T>();
+
+  private constructor(client: KubeClient, namespace: string, name: string) {
+    this.#client = client;
+    this.#namespace = namespace;
+    this.#name = name;
+  }
+
+  /** Reads the ConfigMap, which is made where it is not there. A value that `parse` refuses is logged and left alone. */
+  static async open<T>(options: {
+    client: KubeClient;
+    namespace: string;
+    name: string;
+    parse: (value: unknown) => T;
+    log: Logger;
+  }): Promise<Store<T>> {
+    const { client, namespace, name, parse, log } = options;
+    const store = new Store<T>(client, namespace, name);
+    const path = PATH.configMaps(namespace, name);
+    const found = (await ignoreNotFound(client.get<ConfigMap>(path))) ?? (await create(client, namespace, name));
+    for (const [key, text] of Object.entries(found.data ?? {})) {
+      try {
+        store.#values.set(key, parse(JSON.parse(text)));
+      } catch (error) {
+        log.error(
+          { err: error, configMap: name, key },
+          `ConfigMap ${name}: key ${key} cannot be read; it is left as it is`,
+        );
+      }
+    }
+    return store;
+  }
+
+  get(key: string): T | undefined {
+    return this.#values.get(key);
+  }
+
+  entries(): IterableIterator<[string, T]> {
+    return this.#values.entries();
+  }
+
+  get size(): number {
+    return this.#values.size;
+  }
+
+  async put(key: string, value: T): Promise<void> {
+    await this.#patch(key, JSON.stringify(value));
+    this.#values.set(key, value);
+  }
+
+  async remove(key: string): Promise<void> {
+    if (!this.#values.has(key)) return;
+    await this.#patch(key, null);
+    this.#values.delete(key);
+  }
+
+  async #patch(key: string, text: string | null): Promise<void> {
+    const path = PATH.configMaps(this.#namespace, this.#name);
+    const patch = { data: { [key]: text } };
+    const patched = await ignoreNotFound(this.#client.patch<ConfigMap>(path, patch));
+    if (patched !== null) return;
+    // Somebody deleted it: what was in it is still in memory, and is needed.
+    await create(this.#client, this.#namespace, this.#name);
+    const all = Object.fromEntries([...this.#values].map(([other, value]) => [other, JSON.stringify(value)]));
+    await this.#client.patch<ConfigMap>(path, { data: { ...all, ...patch.data } });
+  }
+}
+
+async function create(client: KubeClient, namespace: string, name: string): Promise<ConfigMap> {
+  try {
+    return await client.create<ConfigMap>(PATH.configMaps(namespace), {
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name },
+    });
+  } catch (error) {
+    if (!isConflict(error)) throw error;
+    return await client.get<ConfigMap>(PATH.configMaps(namespace, name));
+  }
+}
