@@ -14,6 +14,9 @@ const COOL_DOWN = { baseMs: 2000, maxMs: 300_000 };
 
 const SWEEP_INTERVAL_MS = 600_000;
 
+/** Why a host is woken: an account could not be made or removed, so it gets its time to cool down before it is visited. */
+const FAILED = 'failed';
+
 /** What a TaskRun needs to log in. */
 export interface Login {
   readonly address: string;
@@ -217,7 +220,7 @@ export class Fleet {
     const isHosts = error instanceof HostError && error.code !== HOST_ERROR.foreignAccount;
     if (!isCurrent || !isHosts || !tended.available) return;
     this.#setStatus(host, tended, messageOf(error));
-    tended.wake.abort();
+    tended.wake.abort(FAILED);
   }
 
   #setStatus(host: string, tended: Tended, problem: string | undefined): void {
@@ -254,17 +257,15 @@ export class Fleet {
       tended.wake = new AbortController();
       const problem = await this.#visit(name);
       if (this.#stop.signal.aborted) return;
-      if (problem === undefined && (await this.#forgetPast(name, tended))) return;
-      // A list or key that changed meanwhile makes what was found stale: look again first.
-      if (tended.wake.signal.aborted && tended.available) continue;
-      this.#setStatus(name, tended, problem);
-      const pauseMs =
-        problem === undefined
-          ? backoffMs(1, { baseMs: SWEEP_INTERVAL_MS, maxMs: SWEEP_INTERVAL_MS })
-          : backoffMs(tended.failures, COOL_DOWN);
-      await clock.sleep(pauseMs, tended.wake.signal);
-      // Woken by a failure: it gets its time to cool down all the same; a changed list does not wait.
-      if (tended.wake.signal.aborted && !tended.available && problem === undefined) {
+      // What was found while the list changed, or while an account could not be made, does not hold any more.
+      if (!tended.wake.signal.aborted) {
+        this.#setStatus(name, tended, problem);
+        if (problem === undefined && (await this.#forgetPast(name, tended))) return;
+        const pauseMs =
+          problem === undefined ? SWEEP_INTERVAL_MS * (0.9 + Math.random() / 5) : backoffMs(tended.failures, COOL_DOWN);
+        await clock.sleep(pauseMs, tended.wake.signal);
+      }
+      if (tended.wake.signal.reason === FAILED) {
         tended.wake = new AbortController();
         await clock.sleep(backoffMs(tended.failures, COOL_DOWN), tended.wake.signal);
       }

@@ -49,7 +49,7 @@ export class Store<T> {
     return this.#values.get(key);
   }
 
-  entries(): IterableIterator<[string, T]> {
+  entries(): MapIterator<[string, T]> {
     return this.#values.entries();
   }
 
