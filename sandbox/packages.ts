@@ -1,4 +1,4 @@
-import { constants } from 'node:fs';
+import { constants, existsSync } from 'node:fs';
 import { access, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '#shared/errors.ts';
@@ -7,12 +7,12 @@ import { mustRun, runCommand } from './hosts/command.ts';
 /** Gets one line for a person each time something takes a while. */
 export type Progress = (line: string) => void;
 
-/** Which Debian package has it. */
+/** Which Debian packages it takes. */
 const PACKAGE_OF = {
   buildah: 'buildah',
   busybox: 'busybox-static',
   fish: 'fish',
-  gcc: 'gcc',
+  gcc: 'gcc libc6-dev',
   ip: 'iproute2',
   make: 'make',
   newuidmap: 'uidmap',
@@ -39,7 +39,7 @@ export async function ensureCommands(commands: readonly SystemCommand[], progres
   const found = await Promise.all(commands.map(isInstalled));
   const missing = commands.filter((_, i) => found[i] === false);
   if (missing.length === 0) return;
-  const packages = [...new Set(missing.map((command) => PACKAGE_OF[command]))].toSorted();
+  const packages = [...new Set(missing.flatMap((command) => PACKAGE_OF[command].split(' ')))].toSorted();
   if (process.getuid?.() !== 0 || !(await isExecutable('/usr/bin/apt-get'))) {
     const who = 'only root on Debian or Ubuntu can have it installed here';
     throw new AppError(
@@ -66,6 +66,10 @@ async function install(packages: readonly string[]): Promise<void> {
   if (!isFresh || (await runCommand('apt-get', args, { env })).code !== 0) {
     await mustRun('apt-get', ['-o', `DPkg::Lock::Timeout=${LOCK_TIMEOUT_S}`, 'update'], { env });
     await mustRun('apt-get', args, { env });
+  }
+  if (packages.includes('openssh-server') && existsSync('/run/systemd/system')) {
+    // Debian starts it and opens port 22; the sandbox needs only the program.
+    await mustRun('systemctl', ['disable', '--now', 'ssh.service', 'ssh.socket'], { env });
   }
 }
 

@@ -47,7 +47,7 @@ export interface ProcessInfo {
 export interface Inspection {
   /** Names of the accounts with our mark, sorted. */
   accounts(): Promise<string[]>;
-  /** Those of the account's own user id; none where there is no such account. */
+  /** Those of the account's user id and of its subordinate ones; none where there is no such account. */
   processesOf(account: string): Promise<ProcessInfo[]>;
   /** Names of the folders in /home with our mark, sorted. */
   homes(): Promise<string[]>;
@@ -66,8 +66,8 @@ export interface Inspection {
 export interface Faults {
   /** The network card goes down: nothing is answered, nothing is refused. */
   setUnreachable(on: boolean): Promise<void>;
-  /** Adds this to every round trip. */
-  setSlow(roundTripMs: number): Promise<void>;
+  /** The host stands still for this long, runs for a moment, stands still again: about so much longer takes each answer. */
+  setSlow(pauseMs: number): Promise<void>;
   /** Connections are accepted and then nothing answers, those that are open included. */
   setHung(on: boolean): Promise<void>;
   /** No room for one more byte or file. */

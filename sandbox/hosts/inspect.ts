@@ -8,9 +8,14 @@ const MAX_NAMED_PATHS = 20;
 
 const LIST_PROCESSES = "grep -H -E '^(Name|Uid):' /proc/[0-9]*/status 2>/dev/null || true";
 
+const LIST_ACCOUNTS = 'sed s/^/passwd:/ /etc/passwd; sed s/^/subuid:/ /etc/subuid 2>/dev/null; exit 0';
+
 /** The account files come last: an account that is made meanwhile is known by then. */
 const LIST_TRACES = String.raw`
-find "$@" -xdev \( -uid +${FIRST_USER_ID - 1} -o -name 'u-*' \) -printf 'file:%U:%p\n' 2>/dev/null
+changes=$1
+shift
+find "$@" $changes -xdev \( -uid +${FIRST_USER_ID - 1} -o -name 'u-*' \) -printf 'file:%U:%p\n' 2>/dev/null |
+  sed "s|:$changes/|:/|"
 awk 'NR > 1 { print "ipc:" $8 ":shared memory " $2 }' /proc/sysvipc/shm
 awk 'NR > 1 { print "ipc:" $5 ":semaphore " $2 }' /proc/sysvipc/sem
 awk 'NR > 1 { print "ipc:" $8 ":message queue " $2 }' /proc/sysvipc/msg
@@ -24,48 +29,61 @@ interface OwnedProcess extends ProcessInfo {
   readonly uid: number;
 }
 
-/** @param searchRoots where files of accounts can lie; each is searched without leaving its file system. */
-export function inspectionOf(exec: Exec, searchRoots: readonly string[]): Inspection {
+export interface SearchIn {
+  /** Where files of accounts can lie; each is searched without leaving its file system. */
+  readonly folders: readonly string[];
+  /** Where the host keeps what was changed in the rest of its root, if it is an overlay; '' if not. */
+  readonly changes: string;
+}
+
+export function inspectionOf(exec: Exec, searchIn: SearchIn): Inspection {
   const shell = async (script: string, ...args: readonly string[]): Promise<string[]> => {
     const argv = ['sh', '-c', script, 'sh', ...args];
     return expectSuccess(argv, await exec(argv))
       .split('\n')
       .filter(Boolean);
   };
-  const userIds = async (): Promise<Map<string, number>> =>
-    new Map((await shell('cat /etc/passwd')).map((line) => accountOf(line.split(':'))));
   const processes = async (): Promise<OwnedProcess[]> => parseProcesses(await shell(LIST_PROCESSES));
   return {
-    accounts: async () => [...(await userIds()).keys()].filter(isOurs).toSorted(),
+    accounts: async () => (await shell('cut -d : -f 1 /etc/passwd')).filter(isOurs).toSorted(),
     homes: async () => (await shell('ls -A /home')).filter(isOurs).toSorted(),
     processesOf: async (account) => {
-      const uid = (await userIds()).get(account);
       const all = await processes();
-      return all.filter((found) => found.uid === uid).map(({ pid, command }) => ({ pid, command }));
+      const owned = idsOf(account, tablesIn(await shell(LIST_ACCOUNTS)));
+      return all.filter(({ uid }) => owned(uid)).map(({ pid, command }) => ({ pid, command }));
     },
     leftovers: async () => {
       const running = await processes();
-      return leftoversIn(await shell(LIST_TRACES, ...searchRoots), running);
+      return leftoversIn(await shell(LIST_TRACES, searchIn.changes, ...searchIn.folders), running);
     },
   };
 }
 
-function leftoversIn(traces: readonly string[], running: readonly OwnedProcess[]): string[] {
-  const records = traces.map((line) => {
-    const [kind = '', ...fields] = line.split(':');
-    return { kind, fields };
-  });
-  const tableOf = (table: string): string[][] => records.filter(({ kind }) => kind === table).map((r) => r.fields);
+type Tables = (name: string) => string[][];
 
-  const accounts = new Map(tableOf('passwd').map(accountOf));
-  const userIds = new Set(accounts.values());
-  const ranges = tableOf('subuid')
-    .filter(([name = '']) => accounts.has(name))
+/** Lines of many files, each with the file's name and a colon before it. */
+function tablesIn(lines: readonly string[]): Tables {
+  const rows = lines.map((line) => line.split(':'));
+  return (name) => rows.filter(([table]) => table === name).map(([, ...fields]) => fields);
+}
+
+/** True for the account's user id (passwd(5): the third field) and its subordinate ones (subuid(5)). */
+function idsOf(account: string, tableOf: Tables): (uid: number) => boolean {
+  const own = tableOf('passwd')
+    .filter(([name]) => name === account)
+    .map(([, , uid]) => ({ first: Number(uid), count: 1 }));
+  const subordinate = tableOf('subuid')
+    .filter(([name]) => name === account)
     .map(([, first, count]) => ({ first: Number(first), count: Number(count) }));
-  const isNobodys = (uid: number): boolean =>
-    uid >= FIRST_USER_ID &&
-    !userIds.has(uid) &&
-    !ranges.some(({ first, count }) => uid >= first && uid < first + count);
+  const ranges = [...own, ...(own.length === 0 ? [] : subordinate)];
+  return (uid) => ranges.some(({ first, count }) => uid >= first && uid < first + count);
+}
+
+function leftoversIn(traces: readonly string[], running: readonly OwnedProcess[]): string[] {
+  const tableOf = tablesIn(traces);
+  const accounts = new Set(tableOf('passwd').map(([name = '']) => name));
+  const owners = [...accounts].map((account) => idsOf(account, tableOf));
+  const isNobodys = (uid: number): boolean => uid >= FIRST_USER_ID && !owners.some((owns) => owns(uid));
   const isGone = (name: string): boolean => isOurs(name) && !accounts.has(name);
 
   const lines = ['group', 'shadow', 'gshadow', 'subuid', 'subgid'].flatMap((table) =>
@@ -90,11 +108,6 @@ function leftoversIn(traces: readonly string[], running: readonly OwnedProcess[]
 
 function isOurs(name: string): boolean {
   return ACCOUNT.test(name);
-}
-
-/** Passwd(5): name, password, user id, … */
-function accountOf([name = '', , uid]: readonly string[]): [string, number] {
-  return [name, Number(uid)];
 }
 
 /** Lines like `/proc/12/status:Name:⇥sshd` and `/proc/12/status:Uid:⇥0⇥0⇥0⇥0`, the name first. */

@@ -1,15 +1,18 @@
 import { readFile, readdir } from 'node:fs/promises';
-import { expectSuccess, mustRun } from './command.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expectSuccess } from './command.ts';
 import type { Exec, Faults } from './host.ts';
 import type { Link } from './network.ts';
+import { waitForSsh, waitForTcp } from './wait-for-ssh.ts';
 
 interface Parts {
   readonly exec: Exec;
   /** Of the host's process 1, as this machine counts. */
   readonly pid: number;
   readonly link: Link;
-  /** Returns when sshd answers. */
-  readonly answers: () => Promise<void>;
+  /** False once the host has ended: its processes' numbers may be others' then. */
+  readonly isUp: () => boolean;
+  readonly port: number;
 }
 
 /** The network card as the host sees it: were it the other end, packets would leave by this machine's default route. */
@@ -18,14 +21,12 @@ const cardUp = ({ peerV6 }: Link): string =>
   `ip link set eth0 up${peerV6 === undefined ? '' : ` && ip route replace ${peerV6} dev eth0`}`;
 
 /** A file system cannot be made smaller than what lies on it: it is shrunk to just that. */
-const FULL = String.raw`
-before=$(findmnt --noheadings --output OPTIONS /run/disk | tr , '\n' | grep -E '^(size|nr_inodes)=' | paste -sd ,)
-[ -e /run/disk-options ] || printf '%s\n' "$before" >/run/disk-options
+const FULL = `[ -e /run/disk-size ] && exit
 set -- $(stat --file-system --format '%s %b %f %c %d' /run/disk)
-mount -o "remount,size=$((($2 - $3) * $1)),nr_inodes=$(($4 - $5))" /run/disk
-`;
-const NOT_FULL = `[ ! -e /run/disk-options ] || mount -o "remount,$(cat /run/disk-options)" /run/disk
-rm -f /run/disk-options`;
+echo "size=$(($2 * $1)),nr_inodes=$4" >/run/disk-size
+mount -o "remount,size=$((($2 - $3) * $1)),nr_inodes=$(($4 - $5))" /run/disk`;
+const NOT_FULL = `[ ! -e /run/disk-size ] || mount -o "remount,$(cat /run/disk-size)" /run/disk
+rm -f /run/disk-size`;
 
 /** A second mount on top: changing the first one fails while a file on it is open for writing. */
 const READ_ONLY_HOME = `[ -e /run/home-read-only ] || {
@@ -52,7 +53,10 @@ kill -9 -1
 find /tmp /dev/shm /dev/mqueue /run/user -xdev -mindepth 1 -delete
 ipcrm --all`;
 
-export function namespaceFaults({ exec, pid, link, answers }: Parts): Faults {
+/** Long enough for one answer, too short for two. */
+const RUN_MS = 1;
+
+export function namespaceFaults({ exec, pid, link, isUp, port }: Parts): Faults {
   const shell = async (script: string): Promise<string> => {
     const argv = ['sh', '-c', script];
     return expectSuccess(argv, await exec(argv));
@@ -61,13 +65,22 @@ export function namespaceFaults({ exec, pid, link, answers }: Parts): Faults {
     const [from, to] = on ? [file, `${file}.off`] : [`${file}.off`, file];
     await shell(`[ ! -e ${from} ] || mv ${from} ${to}`);
   };
+  const signal = async (name: StopOrGoOn): Promise<void> => {
+    if (isUp()) await signalAll(pid, name);
+  };
+  const addresses = [link.hostV4, ...(link.hostV6 === undefined ? [] : [link.hostV6])];
+  let stutter: Stutter | undefined;
   return {
-    setUnreachable: async (on) => void (await shell(on ? CARD_DOWN : cardUp(link))),
-    setSlow: async (roundTripMs) => {
-      const queue = roundTripMs === 0 ? 'noqueue' : `netem delay ${roundTripMs}ms limit 100000`;
-      await mustRun('tc', ['qdisc', 'replace', 'dev', link.card, 'root', ...queue.split(' ')]);
+    setUnreachable: async (on) => {
+      await shell(on ? CARD_DOWN : cardUp(link));
+      // The kernel takes up to a second to notice that a card is up.
+      if (!on) await Promise.all(addresses.map(async (address) => await waitForTcp(address, port)));
     },
-    setHung: async (on) => await signalAll(pid, on ? 'SIGSTOP' : 'SIGCONT'),
+    setSlow: async (pauseMs) => {
+      await stutter?.stop();
+      stutter = pauseMs === 0 ? undefined : startStutter(signal, pauseMs);
+    },
+    setHung: async (on) => await signal(on ? 'SIGSTOP' : 'SIGCONT'),
     setFull: async (on) => void (await shell(on ? FULL : NOT_FULL)),
     setReadOnlyHome: async (on) => void (await shell(on ? READ_ONLY_HOME : WRITABLE_HOME)),
     breakSudo: async (on) => await hide(SUDOERS, on),
@@ -75,13 +88,42 @@ export function namespaceFaults({ exec, pid, link, answers }: Parts): Faults {
     changeHostKey: async () => (await shell(NEW_KEY)).trim(),
     reboot: async () => {
       await shell(`${REBOOT}\n${cardUp(link)}`);
-      await answers();
+      await waitForSsh(link.hostV4, port);
+    },
+  };
+}
+
+type StopOrGoOn = 'SIGSTOP' | 'SIGCONT';
+
+interface Stutter {
+  stop(): Promise<void>;
+}
+
+/**
+ * Lets the host run for just a moment at a time. Not every kernel can delay packets (tc-netem(8)), and this needs nothing of
+ * it.
+ */
+function startStutter(signal: (name: StopOrGoOn) => Promise<void>, pauseMs: number): Stutter {
+  const stopping = new AbortController();
+  const run = async (): Promise<void> => {
+    while (!stopping.signal.aborted) {
+      await signal('SIGSTOP');
+      await sleep(pauseMs, undefined, { signal: stopping.signal, ref: false }).catch(() => undefined);
+      await signal('SIGCONT');
+      await sleep(RUN_MS);
+    }
+  };
+  const ended = run();
+  return {
+    stop: async () => {
+      stopping.abort();
+      await ended;
     },
   };
 }
 
 /** To all that descend from `pid`, again until no new ones turn up: a parent that runs may just be making one. */
-async function signalAll(pid: number, signal: 'SIGSTOP' | 'SIGCONT'): Promise<void> {
+async function signalAll(pid: number, signal: StopOrGoOn): Promise<void> {
   const done = new Set<number>();
   for (;;) {
     const fresh = (await descendantsOf(pid)).filter((found) => !done.has(found));

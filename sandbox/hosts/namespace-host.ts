@@ -9,7 +9,7 @@ import { spawnTied } from '../process.ts';
 import { startTimeOf } from '../run-folder.ts';
 import { runCommand } from './command.ts';
 import { type Admin, type Exec, type Host, type HostSpec, ROOT } from './host.ts';
-import { inspectionOf } from './inspect.ts';
+import { type SearchIn, inspectionOf } from './inspect.ts';
 import { namespaceFaults } from './namespace-faults.ts';
 import { type HostNetwork, type Link, plug, unplug } from './network.ts';
 import { waitForSsh } from './wait-for-ssh.ts';
@@ -30,6 +30,10 @@ const SHELLS: Record<Admin['shell'], string> = {
   bash: '/bin/bash',
   fish: '/usr/bin/fish',
   banner: '/usr/local/bin/banner-sh',
+};
+const SEARCH_IN: SearchIn = {
+  folders: ['/home', '/tmp', '/var/tmp', '/run', '/dev/shm', '/dev/mqueue'],
+  changes: '/run/disk/upper',
 };
 const DEFAULT_DISK_MB = 1024;
 const HOST_NAME = /^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/;
@@ -85,11 +89,11 @@ async function bringUp(unshare: ChildProcess, { options, link, stop }: Parts): P
   stdin.end('go\n');
   let hostKey = await keyLine;
 
-  const exec = execIn(pid);
+  const isUp = (): boolean => isRunning(unshare);
+  const exec = execIn(pid, isUp);
   const { port = 22 } = options;
-  const answers = async (): Promise<void> => await waitForSsh(link.hostV4, port);
-  await answers();
-  const faults = namespaceFaults({ exec, pid, link, answers });
+  await waitForSsh(link.hostV4, port);
+  const faults = namespaceFaults({ exec, pid, link, isUp, port });
   return {
     kind: 'namespace',
     name: options.name,
@@ -102,10 +106,13 @@ async function bringUp(unshare: ChildProcess, { options, link, stop }: Parts): P
       return hostKey;
     },
     exec,
-    ...inspectionOf(exec, ['/run/disk', '/run', '/dev/shm', '/dev/mqueue']),
+    ...inspectionOf(exec, SEARCH_IN),
     ...faults,
     changeHostKey: async () => (hostKey = await faults.changeHostKey()),
-    stop,
+    stop: async () => {
+      await faults.setSlow(0);
+      await stop();
+    },
   };
 }
 
@@ -143,20 +150,27 @@ async function onlyChildOf(pid: number): Promise<number> {
   return Number(await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8'));
 }
 
-function execIn(pid: number): Exec {
+/** Once the host has ended, somebody else may have its number. */
+function execIn(pid: number, isUp: () => boolean): Exec {
   const enter = ['--target', String(pid), '--net', '--mount', '--pid', '--uts', '--ipc', '--cgroup', '--'];
   const env = { PATH, LANG: 'C.UTF-8', HOME: '/root' };
-  return async (argv, options) => await runCommand('nsenter', [...enter, ...argv], { ...options, env });
+  return async (argv, options) => {
+    if (!isUp()) throw new AppError('host-stopped', 'the host has been stopped');
+    return await runCommand('nsenter', [...enter, ...argv], { ...options, env });
+  };
 }
 
 /** When process 1 has ended, every process of the host has; with the last of them go its mounts and its network. */
 async function endHost(unshare: ChildProcess, link: Link): Promise<void> {
   await unplug(link);
-  const running = unshare.exitCode === null && unshare.signalCode === null;
-  if (!running || unshare.pid === undefined) return;
+  if (!isRunning(unshare) || unshare.pid === undefined) return;
   const exited = once(unshare, 'exit');
   const init = await onlyChildOf(unshare.pid).catch(() => 0);
   if (init === 0 || (await startTimeOf(init)) === undefined) unshare.kill('SIGKILL');
   else process.kill(init, 'SIGKILL');
   await exited;
+}
+
+function isRunning({ exitCode, signalCode }: ChildProcess): boolean {
+  return exitCode === null && signalCode === null;
 }

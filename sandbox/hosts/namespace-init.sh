@@ -59,6 +59,8 @@ pivot_root . run/old-root
 cd /
 umount -l /run/old-root
 rmdir /run/old-root
+# As systemd does it on a real machine; rootless podman says so where it is not.
+mount --make-rshared /
 
 printf '%s\n' "$HOST_NAME" >/etc/hostname
 printf '127.0.0.1 localhost\n::1 localhost\n%s %s\n' "$ADDRESS4" "$HOST_NAME" >/etc/hosts
@@ -103,6 +105,8 @@ CONF
 cat >/etc/containers/storage.conf <<'CONF'
 [storage]
 driver = "vfs"
+runroot = "/run/containers/storage"
+graphroot = "/var/lib/containers/storage"
 CONF
 
 rm -f /etc/ssh/ssh_host_* /etc/ssh/sshd_config.d/*

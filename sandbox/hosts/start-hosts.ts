@@ -18,6 +18,8 @@ export interface Hosts {
   readonly kind: HostKind;
   /** In the order asked for. */
   readonly hosts: readonly Host[];
+  /** Holds each host's log, `host-NAME/sshd.log`. */
+  readonly runFolder: string;
   /** Starts one more of the same kind. */
   add(spec: HostSpec): Promise<Host>;
   /** Stops all and leaves nothing. May be called again. */
@@ -52,5 +54,5 @@ export async function startHosts({ hosts: specs, adminPublicKey, progress }: Sta
     throw failed.reason;
   }
   const inOrder = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
-  return { kind: 'namespace', hosts: inOrder, add, stop };
+  return { kind: 'namespace', hosts: inOrder, runFolder, add, stop };
 }
