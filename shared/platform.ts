@@ -1,8 +1,8 @@
 /** RFC 1035 label, as Kubernetes applies it: at most 63 lower-case letters, digits and `-`, a letter first. */
-const DNS_1035_LABEL = /^[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?$/;
+export const DNS_1035_LABEL = /^[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?$/;
 
 /** `linux/x86_64` has an underscore and no label has; existing Tasks use it all the same. */
-const EXTRA_PLATFORMS: ReadonlySet<string> = new Set(['local', 'localhost', 'linux/x86_64']);
+export const EXTRA_PLATFORMS: ReadonlySet<string> = new Set(['local', 'localhost', 'linux/x86_64']);
 
 /** What to tell somebody whose platform is not one. */
 export const PLATFORM_HINT =

@@ -27,10 +27,11 @@ export interface MutatingWebhookConfiguration extends KubeObject {
   webhooks?: MutatingWebhook[];
 }
 
-const SYSTEM_NAMESPACES: readonly string[] = ['kube-system', 'kube-public', 'kube-node-lease'];
+/** Nothing of ours may stand in the way of the cluster's own work. */
+export const SYSTEM_NAMESPACES: readonly string[] = ['kube-system', 'kube-public', 'kube-node-lease'];
 
 /** What both ways of marking are called for. v1beta1 comes as v1, by `matchPolicy: Equivalent`. */
-export const TASK_RUN_RULE = {
+export const TASK_RUN_RULE: Readonly<Record<string, unknown>> = {
   apiGroups: ['tekton.dev'],
   apiVersions: ['v1'],
   operations: ['CREATE'],
