@@ -8,7 +8,7 @@ import { mustRun, runCommand } from './hosts/command.ts';
 export type Progress = (line: string) => void;
 
 /** Which Debian packages it takes. */
-const PACKAGE_OF = {
+const PACKAGES_OF = {
   buildah: 'buildah',
   busybox: 'busybox-static',
   fish: 'fish',
@@ -16,7 +16,7 @@ const PACKAGE_OF = {
   ip: 'iproute2',
   make: 'make',
   newuidmap: 'uidmap',
-  podman: 'podman',
+  podman: 'podman catatonit netavark uidmap',
   rsync: 'rsync',
   ssh: 'openssh-client',
   sshd: 'openssh-server',
@@ -24,59 +24,65 @@ const PACKAGE_OF = {
   tc: 'iproute2',
 } as const;
 
-export type SystemCommand = keyof typeof PACKAGE_OF;
+export type SystemCommand = keyof typeof PACKAGES_OF;
 
+const APT = '/usr/bin/apt-get';
 const FOLDERS = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
 /** Seconds to wait for somebody else who installs, two test workers say. */
 const LOCK_TIMEOUT_S = 300;
+
+/** What {@link ensureCommands} must know of a machine and do to it. */
+export interface Machine {
+  has(command: SystemCommand): Promise<boolean>;
+  /** True for root on Debian and its kin. */
+  canInstall(): Promise<boolean>;
+  install(packages: readonly string[]): Promise<void>;
+}
 
 /**
  * Sees to it that this machine has these commands: as root on Debian and its kin it installs what is missing.
  *
  * @throws AppError `packages-missing`: one line that says what to install.
  */
-export async function ensureCommands(commands: readonly SystemCommand[], progress: Progress): Promise<void> {
-  const found = await Promise.all(commands.map(isInstalled));
-  const missing = commands.filter((_, i) => found[i] === false);
+export async function ensureCommands(
+  commands: readonly SystemCommand[],
+  progress: Progress,
+  machine: Machine = thisMachine,
+): Promise<void> {
+  const present = await Promise.all(commands.map(async (command) => await machine.has(command)));
+  const missing = commands.filter((_, i) => present[i] === false);
   if (missing.length === 0) return;
-  const packages = [...new Set(missing.flatMap((command) => PACKAGE_OF[command].split(' ')))].toSorted();
-  if (process.getuid?.() !== 0 || !(await isExecutable('/usr/bin/apt-get'))) {
-    const who = 'only root on Debian or Ubuntu can have it installed here';
-    throw new AppError(
-      'packages-missing',
-      `${missing.join(', ')} missing; please install: ${packages.join(' ')} (${who})`,
-    );
+  const packages = [...new Set(missing.flatMap((command) => PACKAGES_OF[command].split(' ')))].toSorted();
+  if (!(await machine.canInstall())) {
+    const names = `${missing.join(', ')} missing; please install: ${packages.join(' ')}`;
+    throw new AppError('packages-missing', `${names} (done for you only as root on Debian and Ubuntu)`);
   }
-  progress(`Installing ${packages.join(', ')}…`);
-  await install(packages);
+  progress(`Installing ${packages.join(', ')}`);
+  await machine.install(packages);
 }
 
-async function install(packages: readonly string[]): Promise<void> {
-  const lists = await readdir('/var/lib/apt/lists').catch(() => []);
-  const args = [
-    '-o',
-    `DPkg::Lock::Timeout=${LOCK_TIMEOUT_S}`,
-    '--yes',
-    '--no-install-recommends',
-    'install',
-    ...packages,
-  ];
-  const env = { PATH: FOLDERS.join(':'), LANG: 'C.UTF-8', DEBIAN_FRONTEND: 'noninteractive' };
-  const isFresh = lists.some((name) => name.includes('_Packages'));
-  if (!isFresh || (await runCommand('apt-get', args, { env })).code !== 0) {
-    await mustRun('apt-get', ['-o', `DPkg::Lock::Timeout=${LOCK_TIMEOUT_S}`, 'update'], { env });
-    await mustRun('apt-get', args, { env });
-  }
-  if (packages.includes('openssh-server') && existsSync('/run/systemd/system')) {
-    // Debian starts it and opens port 22; the sandbox needs only the program.
-    await mustRun('systemctl', ['disable', '--now', 'ssh.service', 'ssh.socket'], { env });
-  }
-}
-
-async function isInstalled(command: SystemCommand): Promise<boolean> {
-  const found = await Promise.all(FOLDERS.map(async (folder) => await isExecutable(path.join(folder, command))));
-  return found.includes(true);
-}
+const thisMachine: Machine = {
+  has: async (command) => {
+    const found = await Promise.all(FOLDERS.map(async (folder) => await isExecutable(path.join(folder, command))));
+    return found.includes(true);
+  },
+  canInstall: async () => process.getuid?.() === 0 && (await isExecutable(APT)),
+  install: async (packages) => {
+    const lists = await readdir('/var/lib/apt/lists').catch(() => []);
+    const env = { PATH: FOLDERS.join(':'), LANG: 'C.UTF-8', DEBIAN_FRONTEND: 'noninteractive' };
+    const wait = ['-o', `DPkg::Lock::Timeout=${LOCK_TIMEOUT_S}`];
+    const args = [...wait, '--yes', '--no-install-recommends', 'install', ...packages];
+    const hasLists = lists.some((name) => name.includes('_Packages'));
+    if (!hasLists || (await runCommand(APT, args, { env })).code !== 0) {
+      await mustRun(APT, [...wait, 'update'], { env });
+      await mustRun(APT, args, { env });
+    }
+    if (packages.includes('openssh-server') && existsSync('/run/systemd/system')) {
+      // Debian starts it and opens port 22; the sandbox needs only the program.
+      await mustRun('systemctl', ['disable', '--now', 'ssh.service', 'ssh.socket'], { env });
+    }
+  },
+};
 
 async function isExecutable(file: string): Promise<boolean> {
   try {
