@@ -58,10 +58,11 @@ export async function issuePair(options: {
       { name: 'keyUsage', critical: true, digitalSignature: true, keyEncipherment: true },
       { name: 'extKeyUsage', serverAuth: true },
       { name: 'subjectKeyIdentifier' },
+      { name: 'authorityKeyIdentifier', keyIdentifier: caCertificate.generateSubjectKeyIdentifier().getBytes() },
       { name: 'subjectAltName', altNames: options.names.map(altName) },
     ],
   });
-  return { ca: caCertificate, certificate: servingCertificate, privateKey: serving.privateKey };
+  return { ca: toPem(caCertificate), certificate: toPem(servingCertificate), privateKey: serving.privateKey };
 }
 
 /** The certificates in a PEM text, in order; none where it holds none. */
@@ -143,7 +144,7 @@ function sign(parts: {
   issuer: forge.pki.CertificateField[];
   signer: forge.pki.rsa.PrivateKey;
   extensions: object[];
-}): string {
+}): forge.pki.Certificate {
   const certificate = forge.pki.createCertificate();
   certificate.publicKey = forge.pki.publicKeyFromPem(parts.publicKey);
   // RFC 5280, 4.1.2.2: positive and at most 20 octets.
@@ -154,6 +155,10 @@ function sign(parts: {
   certificate.setIssuer(parts.issuer);
   certificate.setExtensions(parts.extensions);
   certificate.sign(parts.signer, forge.md.sha256.create());
+  return certificate;
+}
+
+function toPem(certificate: forge.pki.Certificate): string {
   return forge.pki.certificateToPem(certificate).replaceAll('\r\n', '\n');
 }
 

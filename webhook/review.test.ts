@@ -51,7 +51,8 @@ test.each([
   ['another resource', { resource: { group: 'tekton.dev', version: 'v1', resource: 'pipelineruns' } }],
   ['another group', { resource: { group: 'example.com', version: 'v1', resource: 'taskruns' } }],
   ['a subresource', { subResource: 'status' }],
-  ['no object', { object: null }],
+  ['a null object', { object: null }],
+  ['no object', { object: undefined }],
 ])('%s is allowed as it is', (_what, request) => {
   const { outcome, answer } = answerReview(review(request));
   expect(outcome).toBe('skipped');

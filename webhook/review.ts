@@ -18,7 +18,7 @@ const reviewSchema = z.object({
     operation: z.string(),
     resource: z.object({ group: z.string(), version: z.string(), resource: z.string() }),
     subResource: z.string().optional(),
-    object: z.unknown(),
+    object: z.unknown().optional(),
   }),
 });
 

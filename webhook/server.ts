@@ -101,7 +101,13 @@ export function createWebhookServer(options: { metrics: WebhookMetrics; log: Log
     drain: () => {
       draining = true;
     },
-    close: () => app.close(),
+    close: async () => {
+      draining = true;
+      // From here on Node.js checks no time limits any more; a client that stops half-way would hold us for ever.
+      const timer = setTimeout(() => app.server.closeAllConnections(), REQUEST_MS);
+      await app.close();
+      clearTimeout(timer);
+    },
   };
 }
 
