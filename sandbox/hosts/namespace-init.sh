@@ -2,9 +2,11 @@
 # Process 1 of a namespace host. It builds the host's own view of the machine, says "up", waits for a line on standard
 # input (the network card is there by then), says "host-key <public key>" and keeps sshd running for as long as it lives.
 #
-# From the environment: MOUNT_POINT (any folder), DISK_MB, HIDE (a folder not to be seen from the host), HOST_NAME, PORT,
-# KEY_TYPES, ADMIN, ADMIN_KEY (public), ADMIN_SHELL, ADMIN_SUDO (yes/no), ADDRESS4, PEER4, ADDRESS6, PEER6 (may be empty).
+# From the environment: MOUNT_POINT (any folder), DISK_MB, HIDE (a folder not to be seen from the host), ADDRESS4, PEER4,
+# ADDRESS6, PEER6 (may be empty), and what prepare-host.sh asks for.
 set -eu
+# shellcheck source=sandbox/hosts/prepare-host.sh
+. "$(dirname "$0")/prepare-host.sh"
 
 hostname "$HOST_NAME"
 
@@ -49,7 +51,7 @@ mount --bind var-tmp root/var/tmp
 mount --bind admin-home root/root
 case $HIDE in
   /tmp | /var/tmp) ;;
-  *) mount -t tmpfs -o ro,mode=0755,size=4k hidden "root$HIDE" ;;
+  *) [ ! -d "root$HIDE" ] || mount -t tmpfs -o ro,mode=0755,size=4k hidden "root$HIDE" ;;
 esac
 mount --bind . root/run/disk
 
@@ -63,71 +65,13 @@ rmdir /run/old-root
 mount --make-rshared /
 
 printf '%s\n' "$HOST_NAME" >/etc/hostname
-printf '127.0.0.1 localhost\n::1 localhost\n%s %s\n' "$ADDRESS4" "$HOST_NAME" >/etc/hosts
+printf '127.0.0.1 localhost\n::1 localhost\n%s %s\n' "${ADDRESS4:?}" "$HOST_NAME" >/etc/hosts
 # No name server: a look-up fails at once instead of waiting for one that cannot be reached from here.
 : >/etc/resolv.conf
 
-cat >/usr/local/bin/banner-sh <<'SHELL'
-#!/bin/sh
-printf '%s\n' '****************************' '*  Authorised use only {}  *' '****************************'
-exec /bin/sh "$@"
-SHELL
-chmod 0755 /usr/local/bin/banner-sh
-
-if [ "$ADMIN" = root ]; then
-  admin_home=/root
-  usermod -s "$ADMIN_SHELL" root
-else
-  admin_home=/home/$ADMIN
-  useradd --create-home --shell "$ADMIN_SHELL" "$ADMIN"
-fi
-if [ "$ADMIN_SUDO" = yes ]; then
-  printf '%s ALL=(ALL:ALL) NOPASSWD: ALL\n' "$ADMIN" >/etc/sudoers.d/sandbox-admin
-  chmod 0440 /etc/sudoers.d/sandbox-admin
-fi
-mkdir -p "$admin_home/.ssh"
-printf '%s\n' "$ADMIN_KEY" >"$admin_home/.ssh/authorized_keys"
-chmod 0700 "$admin_home/.ssh"
-chown -R "$ADMIN:" "$admin_home/.ssh"
-
-# Plain `podman run` works for an account that logged in over SSH: nobody delegates cgroups to it here, and a container has
-# the host's network, which reaches nothing but the sandbox.
-mkdir -p /etc/containers
-cat >/etc/containers/containers.conf <<'CONF'
-[containers]
-cgroups = "disabled"
-netns = "host"
-default_ulimits = []
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-CONF
-cat >/etc/containers/storage.conf <<'CONF'
-[storage]
-driver = "vfs"
-runroot = "/run/containers/storage"
-graphroot = "/var/lib/containers/storage"
-CONF
-
-rm -f /etc/ssh/ssh_host_* /etc/ssh/sshd_config.d/*
-key_lines=
-for type in $KEY_TYPES; do
-  ssh-keygen -q -t "$type" -N '' -C "$HOST_NAME" -f "/etc/ssh/ssh_host_${type}_key"
-  key_lines="${key_lines}HostKey /etc/ssh/ssh_host_${type}_key
-"
-done
-cat >/etc/ssh/sshd_config <<CONF
-Port $PORT
-${key_lines}PidFile /run/sshd.pid
-LogLevel VERBOSE
-PermitRootLogin prohibit-password
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-UsePAM yes
-UseDNS no
-PrintMotd no
-Subsystem sftp internal-sftp
-CONF
+make_admin
+configure_podman
+configure_sshd
 
 echo up
 read -r _
@@ -143,13 +87,8 @@ if [ -n "$ADDRESS6" ]; then
   ip route add "$PEER6" dev eth0
 fi
 
-printf 'host-key %s\n' "$(cut -d ' ' -f 1,2 /etc/ssh/ssh_host_ed25519_key.pub)"
+printf 'host-key %s\n' "$(host_key)"
 exec >/dev/null
 
-unset MOUNT_POINT DISK_MB HIDE HOST_NAME PORT KEY_TYPES ADMIN ADMIN_KEY ADMIN_SHELL ADMIN_SUDO
-unset ADDRESS4 PEER4 ADDRESS6 PEER6
-set +e
-while :; do
-  /usr/sbin/sshd -D -e
-  sleep 0.05
-done
+unset MOUNT_POINT DISK_MB HIDE ADDRESS4 PEER4 ADDRESS6 PEER6
+serve

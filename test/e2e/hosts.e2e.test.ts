@@ -21,6 +21,10 @@ const SPECS = [
   { name: 'banner', platform: 'linux/s390x', admin: { ...SUDOER, shell: 'banner' }, rsaHostKey: true },
 ] as const satisfies HostSpec[];
 
+/** The machine may have other things to do. */
+const PATIENCE_MS = 20_000;
+vi.setConfig({ testTimeout: 60_000 });
+
 let ssh: OpenSsh;
 let running: Hosts;
 
@@ -151,7 +155,7 @@ describe('a fault is seen by a client and goes away again:', () => {
     await plain.setUnreachable(true);
     for (const address of [plain.address, plain.addressV6 ?? '']) {
       const gone = { code: 255, stderr: expect.stringMatching(/timed out|No route to host/) };
-      expect(await ssh.run(plain, 'echo fine', { address })).toMatchObject(gone);
+      expect(await ssh.run(plain, 'echo fine', { address, connectTimeoutS: 1 })).toMatchObject(gone);
     }
     await plain.setUnreachable(false);
     for (const address of [plain.address, plain.addressV6 ?? '']) {
@@ -161,14 +165,12 @@ describe('a fault is seen by a client and goes away again:', () => {
 
   test('slow', async () => {
     const plain = host('plain');
-    const quickMs = await timeMs(ssh.run(plain, 'true'));
-    await plain.setSlow(100);
+    await plain.setSlow(400);
     const slowMs = await timeMs(ssh.run(plain, 'true'));
     await plain.setSlow(0);
     await plain.setSlow(0);
-    const againMs = await timeMs(ssh.run(plain, 'true'));
-    expect(slowMs).toBeGreaterThan(300);
-    expect(slowMs).toBeGreaterThan(1.5 * Math.max(quickMs, againMs));
+    expect(slowMs).toBeGreaterThan(1200);
+    expect(await timeMs(ssh.run(plain, 'true'))).toBeLessThan(slowMs / 2);
   });
 
   test('hung', async () => {
@@ -176,7 +178,7 @@ describe('a fault is seen by a client and goes away again:', () => {
     await plain.setHung(true);
     expect(await connectMs(plain)).toBeLessThan(1000);
     const hung = { code: 255, stderr: expect.stringContaining('timed out') };
-    expect(await ssh.run(plain, 'echo fine')).toMatchObject(hung);
+    expect(await ssh.run(plain, 'echo fine', { connectTimeoutS: 1 })).toMatchObject(hung);
     await plain.setHung(false);
     expect(await ssh.run(plain, 'echo fine')).toMatchObject(works);
   });
@@ -200,7 +202,7 @@ describe('a fault is seen by a client and goes away again:', () => {
     expect(await plain.accounts()).toEqual([]);
     await plain.setFull(false);
     expect(await ssh.run(plain, `useradd --create-home ${ACCOUNT}`)).toMatchObject({ code: 0 });
-    expect(await ssh.run(plain, 'dd if=/dev/zero of=/home/big bs=1M count=900')).toMatchObject({ code: 0 });
+    expect(await ssh.run(plain, 'fallocate --length 900M /home/big')).toMatchObject({ code: 0 });
     await ssh.run(plain, `userdel --remove ${ACCOUNT}; rm /home/big`);
   });
 
@@ -294,7 +296,7 @@ describe('nothing is left', () => {
     const traces = await startInChildAndKill();
     await vi.waitFor(
       async () => expect(await remaining(traces)).toEqual({ ...NOTHING, runFolder: traces.runFolder }),
-      10_000,
+      PATIENCE_MS,
     );
     await removeStaleRunFolders();
     expect(await remaining(traces)).toEqual(NOTHING);
@@ -304,7 +306,7 @@ describe('nothing is left', () => {
 const SAY_OPEN = 'touch /tmp/open';
 
 async function isOpen({ exec }: Host): Promise<void> {
-  await vi.waitFor(async () => expect(await exec(['test', '-e', '/tmp/open'])).toMatchObject({ code: 0 }));
+  await vi.waitFor(async () => expect(await exec(['test', '-e', '/tmp/open'])).toMatchObject({ code: 0 }), PATIENCE_MS);
 }
 
 interface Traces {

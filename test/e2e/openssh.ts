@@ -21,9 +21,9 @@ export interface RunOptions {
   /** The only host key that is accepted. Default: the one in force. */
   readonly hostKey?: string;
   readonly input?: string;
+  /** How long until it gives up on a host that does not answer. Default: 20. */
+  readonly connectTimeoutS?: number;
 }
-
-const CONNECT_TIMEOUT_S = 1;
 
 export async function createOpenSsh(): Promise<OpenSsh> {
   const folder = await mkdtemp(path.join(tmpdir(), 'openssh-test-'));
@@ -34,13 +34,14 @@ export async function createOpenSsh(): Promise<OpenSsh> {
   return {
     publicKey,
     privateKeyPath,
-    async run(host, command, { user = host.admin, address = host.address, hostKey = host.hostKey, input } = {}) {
+    async run(host, command, { user = host.admin, input, ...options } = {}) {
+      const { address = host.address, hostKey = host.hostKey, connectTimeoutS = 20 } = options;
       const knownHosts = path.join(folder, `known-hosts-${calls++}`);
       const name = host.port === 22 ? address : `[${address}]:${host.port}`;
       await writeFile(knownHosts, `${name} ${hostKey}\n`);
       const settings = {
         BatchMode: 'yes',
-        ConnectTimeout: CONNECT_TIMEOUT_S,
+        ConnectTimeout: connectTimeoutS,
         GlobalKnownHostsFile: '/dev/null',
         IdentitiesOnly: 'yes',
         IdentityFile: privateKeyPath,
