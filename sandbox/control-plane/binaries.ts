@@ -2,7 +2,7 @@ import path from 'node:path';
 import { AppError, messageOf } from '#shared/errors.ts';
 import { type CacheEntry, type Workplace, fillCache, findCached, holdsAll } from './cache.ts';
 import type { Fetch } from './download.ts';
-import { envtestName, fetchEnvtest } from './envtest.ts';
+import { envtestChecksums, envtestName, fetchEnvtest } from './envtest.ts';
 import { type GoTool, buildGoTool, pinnedVersion } from './go.ts';
 import { type Machine, thisMachine } from './machine.ts';
 import { ensureTektonCrds } from './tekton-crds.ts';
@@ -87,7 +87,8 @@ export async function ensureTool(name: keyof typeof TOOLS, workplace: Workplace)
   }
 }
 
-async function ensureBinaries(workplace: Workplace & { readonly fetch: Fetch }): Promise<Binaries> {
+/** The programs alone. */
+export async function ensureBinaries(workplace: Workplace & { readonly fetch: Fetch }): Promise<Binaries> {
   const given = workplace.env['KUBEBUILDER_ASSETS'];
   if (given !== undefined && given !== '') return await givenBinaries(given);
   const machine = thisMachine();
@@ -104,7 +105,9 @@ async function ensureBinaries(workplace: Workplace & { readonly fetch: Fetch }):
   let whyNoArchive: unknown;
   try {
     return binariesIn(
-      await fillCache(archive, workplace, async (folder) => await fetchEnvtest(machine, folder, workplace)),
+      await fillCache(archive, workplace, async (folder) => {
+        await fetchEnvtest(folder, { ...workplace, machine, checksums: await envtestChecksums() });
+      }),
     );
   } catch (error) {
     whyNoArchive = error;

@@ -18,18 +18,27 @@ export function envtestName({ os, arch }: Machine): string {
   return `envtest-${VERSION}-${os}-${arch}`;
 }
 
+/** SHA-512 sums of the archives, as controller-tools publishes them in its envtest-releases.yaml. By name. */
+export function envtestChecksums(): Promise<ReadonlyMap<string, string>> {
+  return readChecksums(new URL('envtest.sha512', import.meta.url));
+}
+
 /**
  * Puts `kube-apiserver` and `etcd` into `folder`, from the archive that Kubernetes' own controller projects test with.
  *
  * @throws AppError `no-archive` where none is published for this kind of machine, `download-failed`, `wrong-checksum`, `tar-failed`
  */
 export async function fetchEnvtest(
-  machine: Machine,
   folder: string,
-  { env, progress, fetch }: Workplace & { readonly fetch: Fetch },
+  options: Workplace & {
+    readonly machine: Machine;
+    readonly checksums: ReadonlyMap<string, string>;
+    readonly fetch: Fetch;
+  },
 ): Promise<void> {
+  const { machine, checksums, env, progress, fetch } = options;
   const archive = `${envtestName(machine)}.tar.gz`;
-  const digest = (await readChecksums(new URL('envtest.sha512', import.meta.url))).get(archive);
+  const digest = checksums.get(archive);
   if (digest === undefined) throw new AppError('no-archive', `none is published for ${machine.os}/${machine.arch}`);
   progress.step(`fetching kube-apiserver and etcd (${archive})`);
   const target = path.join(folder, archive);
