@@ -56,6 +56,8 @@ export const SECRET_KEY = {
   host: 'host',
   userDir: 'user-dir',
   knownHosts: 'known_hosts',
+  /** Only where the host's sshd is not on port 22. */
+  port: 'port',
   error: 'error',
 } as const;
 

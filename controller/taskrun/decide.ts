@@ -39,7 +39,9 @@ export type Decision =
   /** Write the slot on the TaskRun. */
   | { readonly action: 'assign'; readonly reason: string; readonly host: string }
   /** Make account and Secret on the host that is written on it. */
-  | { readonly action: 'provision'; readonly reason: string; readonly host: string };
+  | { readonly action: 'provision'; readonly reason: string; readonly host: string }
+  /** Remove the account and give the slot back, though the TaskRun goes on. */
+  | { readonly action: 'withdraw'; readonly reason: string; readonly host: string };
 
 export interface Facts {
   readonly view: TaskRunView;
@@ -109,7 +111,7 @@ function unresolved({ view, watchesAll }: Facts): Decision | null {
   return { action: 'mark', reason: 'it has a parameter PLATFORM', platform: platform.value };
 }
 
-function settled({ memory, view }: Facts): Decision | null {
+function settled({ memory }: Facts): Decision | null {
   if (memory.secret === 'present') return none('it has its Secret');
   if (memory.secret === 'foreign' || view.annotations[ANNOTATION.foreignSecret] !== undefined)
     return none('a Secret that is not ours has its name');

@@ -220,7 +220,7 @@ function keyOf(object: Cached): string {
 }
 
 /** resourceVersions of one resource compare as integers (kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions). */
-function isNewer(a: string, b: string): boolean {
+export function isNewer(a: string, b: string): boolean {
   return a.length === b.length ? a > b : a.length > b.length;
 }
 
