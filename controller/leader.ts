@@ -107,13 +107,14 @@ export class Leader {
   }
 
   async #keepRenewing(onLost: () => void): Promise<void> {
-    const { clock, log } = this.#options;
+    const { clock, log, identity } = this.#options;
     for (;;) {
       await clock.sleep(LEASE_TIMING.retryPeriodMs, this.#stop.signal);
       if (this.#stop.signal.aborted) return;
       if (!this.isLeading) break;
       try {
-        if (!(await this.#tryTake())) break;
+        const holds = await this.#tryTake();
+        if (!holds && this.#lease?.spec?.holderIdentity !== identity) break;
       } catch (error) {
         log.warn({ err: error }, `the lease could not be renewed: ${messageOf(error)}`);
       }

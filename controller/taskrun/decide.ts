@@ -113,9 +113,9 @@ function unresolved({ view, watchesAll }: Facts): Decision | null {
 
 function settled({ memory }: Facts): Decision | null {
   if (memory.secret === 'present') return none('it has its Secret');
-  if (memory.secret === 'foreign' || view.annotations[ANNOTATION.foreignSecret] !== undefined)
-    return none('a Secret that is not ours has its name');
-  return null;
+  if (memory.secret !== 'foreign') return null;
+  const reason = 'a Secret that is not ours has its name';
+  return memory.host === undefined ? none(reason) : { action: 'withdraw', reason, host: memory.host };
 }
 
 /** It was refused before a restart, and whether the Secret was made after that is not known. */

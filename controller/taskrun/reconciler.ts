@@ -15,7 +15,7 @@ import type { Metrics } from '../metrics.ts';
 import { accountName } from '../host/account-name.ts';
 import { HostError, type AccountLimits } from '../host/contract.ts';
 import type { Fleet } from '../host/fleet.ts';
-import { knownHostsText } from '../host/known-hosts.ts';
+import { knownHosts } from '../host/known-hosts.ts';
 import type { KeyPair } from '../host/keys.ts';
 import type { Changes, Pool } from '../pool/pool.ts';
 import { decide, type ConfigState, type Decision, type RunMemory } from './decide.ts';
@@ -317,7 +317,7 @@ export class TaskRunReconciler {
       privateKey,
       host: `${account}@${login.address}`,
       userDir: login.home,
-      knownHosts: knownHostsText(login.address, login.port, login.hostKeys),
+      knownHosts: knownHosts(login),
       port: login.port,
     });
   }

@@ -1,0 +1,44 @@
+import type { Clock } from '#shared/clock.ts';
+import { messageOf } from '#shared/errors.ts';
+import type { KubeClient } from '#shared/kubernetes/client.ts';
+import { PATH } from '#shared/kubernetes/paths.ts';
+import type { Logger } from '#shared/log.ts';
+import { LABEL } from '#shared/names.ts';
+
+import { viewOf, type TaskRunView } from './view.ts';
+
+const PAGE_SIZE = 200;
+
+export interface ScanOptions {
+  client: KubeClient;
+  intervalMs: number;
+  onFound: (view: TaskRunView) => void;
+  signal: AbortSignal;
+  clock: Clock;
+  log: Logger;
+}
+
+/**
+ * Looks, page by page and without haste, for TaskRuns that were created unmarked while the webhook was down: they carry no label, so
+ * the watch does not see them.
+ */
+export async function scanForUnmarked(options: ScanOptions): Promise<void> {
+  const { client, intervalMs, onFound, signal, clock, log } = options;
+  while (!signal.aborted) {
+    try {
+      let token: string | undefined;
+      do {
+        const page = await client.list(PATH.taskRuns(), {
+          labelSelector: `!${LABEL.targetPlatform}`,
+          limit: PAGE_SIZE,
+          continue: token,
+        });
+        for (const item of page.items) onFound(viewOf(item));
+        token = page.metadata.continue || undefined;
+      } while (token !== undefined && !signal.aborted);
+    } catch (error) {
+      log.warn({ err: error }, `looking for unmarked TaskRuns was interrupted: ${messageOf(error)}`);
+    }
+    await clock.sleep(intervalMs, signal);
+  }
+}
