@@ -35,6 +35,8 @@ export interface FleetOptions {
   records: Store<HostRecord>;
   ledger: Store<Debt>;
   connect: (options: { endpoint: Endpoint; onFirstKey: (key: string) => Promise<void> }) => HostOperations;
+  /** Throws where this process may not act (any more). */
+  fence: () => void;
   /** The host that a TaskRun holds a slot on. */
   holderOf: (uid: string) => string | undefined;
   /** Whether any TaskRun holds a slot on the host. */
@@ -174,6 +176,7 @@ export class Fleet {
   }
 
   #machine(endpoint: Endpoint): Machine {
+    this.#options.fence();
     const id = endpointId(endpoint);
     const known = this.#machines.get(id);
     if (known !== undefined && isEqual(known.endpoint, endpoint)) return known;

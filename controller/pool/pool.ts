@@ -179,7 +179,7 @@ export class Pool {
   }
 
   /** Each host on offer. */
-  *hosts(): IterableIterator<HostUse> {
+  *hosts(): Generator<HostUse> {
     for (const states of this.#offered.values()) yield* states.values();
   }
 
