@@ -80,15 +80,11 @@ await runProcess(async () => {
   const config = loadKubeConfig({ file: flags.kubeconfig, env: process.env });
   const registry = createRegistry();
   const identity = `${process.env.POD_NAME ?? hostname()}_${randomUUID()}`;
-  // Its own client: it must be able to write in order to lead.
-  const leader = new Leader({
-    client: new KubeClient({ config, timeoutMs: 5000 }),
-    namespace: flags.namespace,
-    name: LEASE_NAME,
-    identity,
-    clock,
-    log,
-  });
+  // Not fenced by the leader: it must be able to write in order to lead.
+  const client = new KubeClient({ config, timeoutMs: 5000 });
+  // The UID of our namespace never repeats, in no cluster.
+  const { metadata } = await client.get<KubeObject>(PATH.namespace(flags.namespace));
+  const leader = new Leader({ client, namespace: flags.namespace, name: LEASE_NAME, identity, clock, log });
   let controller: RunningController | undefined;
   const observability = await serveObservability({
     registry,
