@@ -1,0 +1,215 @@
+import { createServer, connect, type Socket } from 'node:net';
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { KubeConfig } from '@kubernetes/client-node';
+import { Registry } from 'prom-client';
+import { ensureControlPlaneAssets } from '#sandbox/control-plane/binaries.ts';
+import { type ControlPlane, startControlPlane } from '#sandbox/control-plane/control-plane.ts';
+import type { Clock } from '#shared/clock.ts';
+import { KubeClient } from '#shared/kubernetes/client.ts';
+import type { KubeObject } from '#shared/kubernetes/objects.ts';
+import { createLog } from '#shared/log.ts';
+import { DEFAULT_NAMESPACE } from '#shared/names.ts';
+import { CONFIGURATION_NAME } from '#webhook/registration.ts';
+import type { CertificateTiming } from '#webhook/certificate-secret.ts';
+import { startWebhook, type Webhook } from '#webhook/webhook.ts';
+
+export const TENANT = 'tenant';
+export const SECRET_NAME = 'webhook-certificate';
+export const CONFIGURATIONS = '/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations';
+export const CONFIGURATION = `${CONFIGURATIONS}/${CONFIGURATION_NAME}`;
+
+export interface TaskRun extends KubeObject {
+  spec: unknown;
+}
+
+export function taskRun(platform?: string, metadata: Record<string, unknown> = {}): TaskRun {
+  return {
+    apiVersion: 'tekton.dev/v1',
+    kind: 'TaskRun',
+    metadata: { generateName: 'build-', ...metadata } as KubeObject['metadata'],
+    spec: {
+      params: platform === undefined ? [{ name: 'IMAGE', value: 'i' }] : [{ name: 'PLATFORM', value: platform }],
+      taskRef: { name: 'build' },
+    },
+  };
+}
+
+/** All that the webhook's ServiceAccount may do. */
+const ROLE = [
+  {
+    apiGroups: [''],
+    resources: ['secrets'],
+    resourceNames: [SECRET_NAME],
+    verbs: ['get', 'list', 'watch', 'update'],
+  },
+  // The API server does not know the name of an object that is being created.
+  { apiGroups: [''], resources: ['secrets'], verbs: ['create'] },
+];
+const CLUSTER_ROLE = [
+  {
+    apiGroups: ['admissionregistration.k8s.io'],
+    resources: ['mutatingwebhookconfigurations'],
+    resourceNames: [CONFIGURATION_NAME],
+    verbs: ['get', 'list', 'watch', 'patch'],
+  },
+];
+
+export interface WebhookCluster {
+  controlPlane: ControlPlane;
+  /** May do everything. */
+  client: KubeClient;
+  /** For a user who may do what the webhook's ServiceAccount may, and no more. */
+  webhookKubeconfig: string;
+  stop(): Promise<void>;
+}
+
+/** A control plane with the namespaces `multi-platform-controller` and {@link TENANT}, and the webhook's rights. */
+export async function startWebhookCluster({ auditLog = false } = {}): Promise<WebhookCluster> {
+  const progress = { step: () => {}, update: () => {} };
+  const assets = await ensureControlPlaneAssets({ env: process.env, progress });
+  const controlPlane = await startControlPlane({ assets, progress, auditLog });
+  const { client } = controlPlane;
+  for (const name of [DEFAULT_NAMESPACE, TENANT]) await client.create('/api/v1/namespaces', { metadata: { name } });
+  const rbac = '/apis/rbac.authorization.k8s.io/v1';
+  const inNamespace = `${rbac}/namespaces/${DEFAULT_NAMESPACE}`;
+  const subjects = [{ kind: 'User', apiGroup: 'rbac.authorization.k8s.io', name: 'webhook' }];
+  const metadata = { name: 'webhook' };
+  const create = (path: string, object: Record<string, unknown>): Promise<KubeObject> =>
+    client.create<KubeObject>(path, { metadata, ...object });
+  const refer = (kind: string): object => ({ apiGroup: 'rbac.authorization.k8s.io', kind, name: 'webhook' });
+  await create(`${inNamespace}/roles`, { rules: ROLE });
+  await create(`${inNamespace}/rolebindings`, { subjects, roleRef: refer('Role') });
+  await create(`${rbac}/clusterroles`, { rules: CLUSTER_ROLE });
+  await create(`${rbac}/clusterrolebindings`, { subjects, roleRef: refer('ClusterRole') });
+  return {
+    controlPlane,
+    client,
+    webhookKubeconfig: await controlPlane.kubeconfigFor({ user: 'webhook' }),
+    stop: () => controlPlane.stop(),
+  };
+}
+
+export interface Replica extends Webhook {
+  registry: Registry;
+  /** What it logged, JSON lines. */
+  log: string[];
+}
+
+/** A replica in this process, with no more rights than its own. */
+export async function startReplica(
+  cluster: WebhookCluster,
+  clock: Clock,
+  { port = 0, timing }: { port?: number; timing?: CertificateTiming } = {},
+): Promise<Replica> {
+  const config = new KubeConfig();
+  config.loadFromFile(cluster.webhookKubeconfig);
+  const client = new KubeClient({ config });
+  const registry = new Registry();
+  const log: string[] = [];
+  const webhook = await startWebhook({
+    client,
+    registry,
+    ports: { webhook: port, metrics: 0, health: 0 },
+    configurationName: CONFIGURATION_NAME,
+    certificate: { secret: { namespace: DEFAULT_NAMESPACE, name: SECRET_NAME }, ...(timing && { timing }) },
+    drainMs: 0,
+    clock,
+    log: createLog({ level: 'debug', destination: { write: (line) => log.push(line) } }),
+  });
+  const stop = async (): Promise<void> => {
+    await webhook.stop();
+    client.close();
+  };
+  return { ...webhook, registry, log, stop };
+}
+
+/** Requests that a replica answered, by outcome. */
+export async function requestsOf({ registry }: { registry: Registry }): Promise<Record<string, number>> {
+  const metric = await registry.getSingleMetric('multi_platform_controller_webhook_requests_total')?.get();
+  return Object.fromEntries((metric?.values ?? []).map(({ labels, value }) => [String(labels['outcome']), value]));
+}
+
+/** Real time, shifted: a jump wakes who sleeps past its end. */
+export class ShiftedClock implements Clock {
+  #offsetMs: number;
+  readonly #sleepers = new Set<{ untilMs: number; wake: () => void }>();
+
+  constructor(offsetMs = 0) {
+    this.#offsetMs = offsetMs;
+  }
+
+  now(): number {
+    return Date.now() + this.#offsetMs;
+  }
+
+  async sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    if (signal?.aborted) return;
+    const woken = Promise.withResolvers<void>();
+    const sleeper = { untilMs: this.now() + ms, wake: woken.resolve };
+    this.#sleepers.add(sleeper);
+    const timer = setTimeout(woken.resolve, ms);
+    signal?.addEventListener('abort', () => woken.resolve(), { once: true });
+    await woken.promise;
+    clearTimeout(timer);
+    this.#sleepers.delete(sleeper);
+  }
+
+  setOffset(offsetMs: number): void {
+    this.#offsetMs = offsetMs;
+    for (const { untilMs, wake } of this.#sleepers) if (untilMs <= this.now()) wake();
+  }
+
+  advance(ms: number): void {
+    this.setOffset(this.#offsetMs + ms);
+  }
+}
+
+/** A stand-in for a Service: passes each new connection on to the next backend that is ready. */
+export async function startServiceStandIn(
+  backends: () => readonly Pick<Webhook, 'ports' | 'notReady'>[],
+): Promise<{ url: string; stop(): Promise<void> }> {
+  const sockets = new Set<Socket>();
+  let next = 0;
+  const server = createServer((client) => {
+    const ready = backends().filter((backend) => backend.notReady() === null);
+    const backend = ready[next++ % Math.max(1, ready.length)];
+    if (backend === undefined) {
+      client.destroy();
+      return;
+    }
+    const upstream = connect(backend.ports.webhook, '127.0.0.1');
+    for (const [from, to] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      sockets.add(from);
+      from.pipe(to);
+      from.on('error', () => to.destroy());
+      from.on('close', () => {
+        to.destroy();
+        sockets.delete(from);
+      });
+    }
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('a TCP server has an address and a port');
+  return {
+    url: `https://127.0.0.1:${address.port}`,
+    stop: async () => {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+}
+
+/** Waits until `check` holds; `what` says what it was waiting for. */
+export async function until(what: string, check: () => boolean | Promise<boolean>, timeoutMs = 15_000): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while (!(await check())) {
+    if (performance.now() > deadline) throw new Error(`after ${timeoutMs / 1000} s still not: ${what}`);
+    await sleep(20);
+  }
+}
