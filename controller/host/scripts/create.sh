@@ -1,0 +1,80 @@
+# shellcheck shell=sh disable=SC2154
+# Besides instance: account, taskrun, public_key, expires (seconds since 1970), max_processes and cpu_minutes (may be empty).
+
+add_entry() {
+  # Useradd gives subordinate ids only where these are there. Rootless containers need them, and read these files themselves.
+  for file in /etc/subuid /etc/subgid; do
+    [ -e "$file" ] || (umask 022 && : >"$file") || return
+  done
+  shell=/bin/bash
+  [ -x "$shell" ] || shell=/bin/sh
+  # "*": no password. Sshd keeps accounts with "!" out altogether where it works without PAM.
+  useradd --no-create-home --user-group --comment "$mark$taskrun" --shell "$shell" --password '*' "$account"
+}
+
+# All of it is there before the account owns it: nobody can turn a path elsewhere meanwhile.
+add_home() {
+  mkdir "$home" "$home/.ssh" || return
+  # Without a zone: OpenSSH before 9.1 knows only local time.
+  until=$(date -d "@$expires" +%Y%m%d%H%M%S) || return
+  printf 'expiry-time="%s" %s\n' "$until" "$public_key" >"$home/.ssh/authorized_keys" || return
+  chown -R "$account:" "$home" || return
+  [ ! -e /sys/fs/selinux/enforce ] || ! command -v restorecon >/dev/null || restorecon -RF "$home"
+}
+
+add_limits() {
+  [ -n "$max_processes$cpu_minutes" ] || return 0
+  {
+    [ -z "$max_processes" ] || printf '%s - nproc %s\n' "$account" "$max_processes"
+    [ -z "$cpu_minutes" ] || printf '%s - cpu %s\n' "$account" "$cpu_minutes"
+  } >"/etc/security/limits.d/$account.conf"
+}
+
+# Useradd does not say why it could not write.
+diagnose() {
+  for folder in /etc "$base"; do
+    probe=$folder/.multi-platform-controller.$$
+    head -c 8192 /dev/zero >"$probe"
+    rm -f "$probe"
+  done 2>&1
+}
+
+give_up() {
+  problem="$problem $(diagnose)"
+  look_up
+  if [ "$found" = ours ]; then
+    trust_entry
+    reason=$problem
+    erase_account
+    problem=$reason
+  else
+    left=
+  fi
+  [ -z "$left" ] || fail failed "$problem; $left" true
+  fail failed "$problem"
+}
+
+create() {
+  need_root
+  need awk chown date find flock grep id ipcrm mkdir prlimit rm setpriv sleep timeout umount useradd userdel usermod
+  lock_account
+  default_base
+  look_up
+  case $found in
+    foreign) fail foreign-account "$account" ;;
+    ours)
+      trust_entry
+      erase_account
+      [ -z "$left" ] || fail left "$left" true
+      ;;
+  esac
+  erase_traces
+  problem=$(add_entry 2>&1) || give_up
+  look_up
+  [ "$found" = ours ] || fail failed "useradd made no entry in /etc/passwd" true
+  trust_entry
+  problem=$({ add_limits && add_home; } 2>&1) || give_up
+  answer "{\"ok\":true,\"home\":\"$home\"}"
+}
+
+create </dev/null
