@@ -64,7 +64,7 @@ export function viewOf(object: KubeObject): TaskRunView {
   const taskRun = object as TaskRun;
   const { metadata, spec, status } = taskRun;
   const finalizers = metadata.finalizers ?? [];
-  const ended = metadata.deletionTimestamp ?? status?.completionTime;
+  const endedAtMs = Date.parse(metadata.deletionTimestamp ?? status?.completionTime ?? '');
   return {
     namespace: metadata.namespace ?? '',
     name: metadata.name,
@@ -75,7 +75,7 @@ export function viewOf(object: KubeObject): TaskRunView {
     mount: mountOf(taskRun),
     done: isDone(taskRun),
     deleting: metadata.deletionTimestamp !== undefined,
-    endedAtMs: ended === undefined ? undefined : Date.parse(ended),
+    endedAtMs: Number.isNaN(endedAtMs) ? undefined : endedAtMs,
     podName: status?.podName || undefined,
     finalizers,
     hasFinalizer: finalizers.includes(FINALIZER),

@@ -1,0 +1,89 @@
+import type { HostConfig } from '#shared/host-config.ts';
+import type { Secret } from '#shared/kubernetes/objects.ts';
+import { ANNOTATION } from '#shared/names.ts';
+import { platformLabel } from '#shared/platform.ts';
+
+import type { ConfigState, RunMemory } from './decide.ts';
+import type { TaskRunView } from './view.ts';
+
+/** One TaskRun, as long as there is anything to do for it: what is written on it, and what only this process knows. */
+export interface Run {
+  view: TaskRunView;
+  /** It is not in the cluster any more. */
+  gone: boolean;
+  /** The watch lost sight of it: it is gone, or somebody took our label off. */
+  lost: boolean;
+  searchStartMs: number | undefined;
+  slotAtMs: number | undefined;
+  assignedAtMs: number | undefined;
+  secret: RunMemory['secret'];
+  secretUid: string | undefined;
+  /** A Secret that was sent, or is about to be, with the key that the account was made with. */
+  prepared: Prepared | undefined;
+  /** There may be an account on the host that it holds a slot on. */
+  mayHaveAccount: boolean;
+  releaseStartMs: number | undefined;
+  /** Hosts that failed for it, and why. */
+  readonly failures: Map<string, string>;
+}
+
+export interface Prepared {
+  readonly secret: Secret;
+  /** It was sent, and no answer came. */
+  mayBeThere: boolean;
+}
+
+export function newRun(view: TaskRunView): Run {
+  return {
+    view,
+    gone: false,
+    lost: false,
+    searchStartMs: undefined,
+    slotAtMs: undefined,
+    assignedAtMs: undefined,
+    secret: 'absent',
+    secretUid: undefined,
+    prepared: undefined,
+    mayHaveAccount: false,
+    releaseStartMs: undefined,
+    failures: new Map(),
+  };
+}
+
+/** What is certain never to need anything from us is not even remembered. */
+export function isOfInterest(view: TaskRunView): boolean {
+  if (view.hasFinalizer) return true;
+  return view.platform.kind !== 'none' && view.mount !== 'not-mounted' && !view.done && !view.deleting;
+}
+
+/** First come, first served: when the search began, else when it was created; milliseconds since 1970. */
+export function orderOf({ view }: Run): number {
+  return secondsToMs(view.annotations[ANNOTATION.allocationStartTime]) ?? Date.parse(view.createdAt);
+}
+
+export function platformOf({ platform }: TaskRunView): string {
+  return platform.kind === 'string' ? platform.value : '';
+}
+
+/**
+ * The platform as metrics name it. What nobody has hosts for is `other`: a user's text must not make a time series each.
+ */
+export function platformForMetrics(view: TaskRunView, state: ConfigState): string {
+  const platform = platformOf(view);
+  return 'config' in state && platformsOf(state.config).has(platform) ? platformLabel(platform) : 'other';
+}
+
+export function platformsOf(config: HostConfig): ReadonlySet<string> {
+  return new Set([...config.hosts.values().map((host) => host.platform), ...config.localPlatforms]);
+}
+
+export function secondsToMs(seconds: string | undefined): number | undefined {
+  const value = Number(seconds);
+  return seconds === undefined || !Number.isFinite(value) ? undefined : value * 1000;
+}
+
+/** What tells one TaskRun from another in the log. */
+export function fieldsOf(run: Run): Record<string, string> {
+  const { namespace, name, uid } = run.view;
+  return { namespace, name, uid, platform: platformOf(run.view).slice(0, 100) };
+}

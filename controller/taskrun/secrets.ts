@@ -1,0 +1,96 @@
+import { messageOf } from '#shared/errors.ts';
+import type { KubeClient } from '#shared/kubernetes/client.ts';
+import { ignoreNotFound, isConflict, KubeError } from '#shared/kubernetes/errors.ts';
+import type { KubeObject, Secret } from '#shared/kubernetes/objects.ts';
+import { PATH } from '#shared/kubernetes/paths.ts';
+import { ANNOTATION, secretName } from '#shared/names.ts';
+
+import type { Reporter } from './reporter.ts';
+import { fieldsOf, type Run } from './run.ts';
+import { buildSecret, type SecretContent } from './secret.ts';
+import type { TaskRunView } from './view.ts';
+
+/** Creates and deletes the Secrets of TaskRuns, which it cannot read: rights to create and delete by name are all that it has. */
+export class SecretWriter {
+  readonly #client: KubeClient;
+  readonly #reporter: Reporter;
+
+  constructor(options: { client: KubeClient; reporter: Reporter }) {
+    this.#client = options.client;
+    this.#reporter = options.reporter;
+  }
+
+  /**
+   * Creates the Secret, and has the kubelet look again. Where one of its name is there that is not ours, that is left alone for good
+   * (`run.secret` is `foreign`). What was prepared is kept until the API server has answered: the account has its key.
+   */
+  async publish(run: Run, content: () => Promise<SecretContent> | SecretContent): Promise<boolean> {
+    run.prepared ??= { secret: buildSecret(run.view, await content()), mayBeThere: run.secret === 'unknown' };
+    const { prepared, view } = run;
+    try {
+      const created = await this.#client.create<Secret>(PATH.secrets(view.namespace), prepared.secret);
+      run.secretUid = created.metadata.uid;
+      run.secret = 'present';
+    } catch (error) {
+      // No answer: it may have been created all the same.
+      if (!(error instanceof KubeError) || error.status >= 500) prepared.mayBeThere = true;
+      if (!isConflict(error)) throw error;
+      run.secret = prepared.mayBeThere ? 'present' : 'foreign';
+    }
+    run.prepared = undefined;
+    if (run.secret === 'present') {
+      await this.#nudgePod(run);
+      return true;
+    }
+    const name = secretName(view.name);
+    this.#reporter.say(
+      run,
+      'foreignSecret',
+      `gets no host: the Secret ${name} was there already and is not ours. Delete it, then run the build again`,
+    );
+    return false;
+  }
+
+  /** Whether a Secret of the name is there: tried without a trace, since it cannot be read. */
+  async isThere(view: TaskRunView): Promise<boolean> {
+    try {
+      await this.#client.create<Secret>(PATH.secrets(view.namespace), buildSecret(view, { kind: 'local' }), {
+        dryRun: 'All',
+      });
+      return false;
+    } catch (error) {
+      if (isConflict(error)) return true;
+      throw error;
+    }
+  }
+
+  /** Deletes the Secret, if there may be one of ours. */
+  async delete(run: Run): Promise<void> {
+    const { namespace, name } = run.view;
+    if (run.secret === 'present' || run.secret === 'unknown' || run.prepared?.mayBeThere === true) {
+      const preconditions = run.secretUid === undefined ? undefined : { uid: run.secretUid };
+      try {
+        await ignoreNotFound(this.#client.delete(PATH.secrets(namespace, secretName(name)), preconditions));
+      } catch (error) {
+        // Another one has taken its place; ours is gone.
+        if (!isConflict(error)) throw error;
+      }
+    }
+    run.secret = 'absent';
+    run.secretUid = undefined;
+    run.prepared = undefined;
+  }
+
+  /** The kubelet would find the Secret anyway, up to two minutes later. */
+  async #nudgePod(run: Run): Promise<void> {
+    const { podName, namespace } = run.view;
+    if (podName === undefined) return;
+    const patch = { metadata: { annotations: { [ANNOTATION.secretReady]: 'true' } } };
+    try {
+      await ignoreNotFound(this.#client.patch<KubeObject>(PATH.pods(namespace, podName), patch));
+    } catch (error) {
+      const fields = { ...fieldsOf(run), err: error };
+      this.#reporter.log.warn(fields, `the Pod ${podName} could not be told of its Secret: ${messageOf(error)}`);
+    }
+  }
+}
