@@ -15,7 +15,7 @@ import { runProcess } from '#shared/main.ts';
 import { createRegistry, serveObservability } from '#shared/observability.ts';
 
 import { startController, type ControllerSettings, type RunningController } from './controller.ts';
-import { HOST_KEY_POLICIES } from './host/host.ts';
+import { HOST_KEY_POLICIES } from './host/host-key.ts';
 import { KEY_TYPES } from './host/keys.ts';
 import { Leader } from './leader.ts';
 
