@@ -20,9 +20,9 @@ test('nothing is said or done where everything is there', async () => {
 test('what is missing is installed, each package once, with one line for the person who waits', async () => {
   const machine = machineWith(['sshd'], true);
   const progress = vi.fn<(line: string) => void>();
-  await ensureCommands(['ip', 'tc', 'sshd', 'rsync'], progress, machine);
-  expect(machine.install.mock.calls).toEqual([[['iproute2', 'rsync']]]);
-  expect(progress.mock.calls).toEqual([['Installing iproute2, rsync']]);
+  await ensureCommands(['podman', 'newuidmap', 'sshd'], progress, machine);
+  expect(machine.install.mock.calls).toEqual([[['catatonit', 'netavark', 'podman', 'uidmap']]]);
+  expect(progress.mock.calls).toEqual([['Installing catatonit, netavark, podman, uidmap']]);
 });
 
 test('somebody who cannot install is told what to install', async () => {

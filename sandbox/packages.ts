@@ -21,7 +21,6 @@ const PACKAGES_OF = {
   ssh: 'openssh-client',
   sshd: 'openssh-server',
   sudo: 'sudo',
-  tc: 'iproute2',
 } as const;
 
 export type SystemCommand = keyof typeof PACKAGES_OF;

@@ -1,8 +1,8 @@
 import { readFile, readdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { expectSuccess } from './command.ts';
 import type { Exec, Faults } from './host.ts';
 import type { Link } from './network.ts';
+import { shellFaults, shellOn } from './shell-faults.ts';
 import { waitForSsh, waitForTcp } from './wait-for-ssh.ts';
 
 interface Parts {
@@ -35,18 +35,6 @@ const READ_ONLY_HOME = `[ -e /run/home-read-only ] || {
 const WRITABLE_HOME = `[ ! -e /run/home-read-only ] || umount --lazy /home
 rm -f /run/home-read-only`;
 
-/** Sudoers(5): a file with a dot in its name is not read. */
-const SUDOERS = '/etc/sudoers.d/sandbox-admin';
-const USERADD = '/usr/sbin/useradd';
-
-const NEW_KEY = `set -e
-rm -f /etc/ssh/ssh_host_ed25519_key*
-ssh-keygen -q -t ed25519 -N '' -C "$(hostname)" -f /etc/ssh/ssh_host_ed25519_key
-before=$(cat /run/sshd.pid)
-kill "$before"
-while now=$(cat /run/sshd.pid 2>/dev/null); [ "\${now:-$before}" = "$before" ]; do sleep 0.01; done
-cut -d ' ' -f 1,2 /etc/ssh/ssh_host_ed25519_key.pub`;
-
 /** Kill(1): -1 is everybody but process 1 and the one that asks. */
 const REBOOT = `${CARD_DOWN}
 kill -9 -1
@@ -57,14 +45,7 @@ ipcrm --all`;
 const RUN_MS = 1;
 
 export function namespaceFaults({ exec, pid, link, isUp, port }: Parts): Faults {
-  const shell = async (script: string): Promise<string> => {
-    const argv = ['sh', '-c', script];
-    return expectSuccess(argv, await exec(argv));
-  };
-  const hide = async (file: string, on: boolean): Promise<void> => {
-    const [from, to] = on ? [file, `${file}.off`] : [`${file}.off`, file];
-    await shell(`[ ! -e ${from} ] || mv ${from} ${to}`);
-  };
+  const shell = shellOn(exec);
   const signal = async (name: StopOrGoOn): Promise<void> => {
     if (isUp()) await signalAll(pid, name);
   };
@@ -83,9 +64,7 @@ export function namespaceFaults({ exec, pid, link, isUp, port }: Parts): Faults 
     setHung: async (on) => await signal(on ? 'SIGSTOP' : 'SIGCONT'),
     setFull: async (on) => void (await shell(on ? FULL : NOT_FULL)),
     setReadOnlyHome: async (on) => void (await shell(on ? READ_ONLY_HOME : WRITABLE_HOME)),
-    breakSudo: async (on) => await hide(SUDOERS, on),
-    removeUseradd: async (on) => await hide(USERADD, on),
-    changeHostKey: async () => (await shell(NEW_KEY)).trim(),
+    ...shellFaults(exec),
     reboot: async () => {
       await shell(`${REBOOT}\n${cardUp(link)}`);
       await waitForSsh(link.hostV4, port);

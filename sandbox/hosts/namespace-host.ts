@@ -1,17 +1,17 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, open, readFile, rm } from 'node:fs/promises';
-import { type Interface, createInterface } from 'node:readline';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AppError, messageOf } from '#shared/errors.ts';
 import { spawnTied } from '../process.ts';
 import { startTimeOf } from '../run-folder.ts';
 import { runCommand } from './command.ts';
-import { type Admin, type Exec, type Host, type HostSpec, ROOT } from './host.ts';
+import { type Exec, type Host, type HostSpec, ROOT } from './host.ts';
 import { type SearchIn, inspectionOf } from './inspect.ts';
 import { namespaceFaults } from './namespace-faults.ts';
 import { type HostNetwork, type Link, plug, unplug } from './network.ts';
+import { lineAfter, linesOf, preparationOf } from './prepare.ts';
 import { waitForSsh } from './wait-for-ssh.ts';
 
 export interface NamespaceHostOptions extends HostSpec {
@@ -25,18 +25,12 @@ export interface NamespaceHostOptions extends HostSpec {
 const INIT = fileURLToPath(new URL('namespace-init.sh', import.meta.url));
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 const NAMESPACES = ['--net', '--mount', '--pid', '--uts', '--ipc', '--cgroup'];
-const SHELLS: Record<Admin['shell'], string> = {
-  sh: '/bin/sh',
-  bash: '/bin/bash',
-  fish: '/usr/bin/fish',
-  banner: '/usr/local/bin/banner-sh',
-};
 const SEARCH_IN: SearchIn = {
   folders: ['/home', '/tmp', '/var/tmp', '/run', '/dev/shm', '/dev/mqueue'],
   changes: '/run/disk/upper',
 };
 const DEFAULT_DISK_MB = 1024;
-const HOST_NAME = /^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/;
+const DEFAULT_PORT = 22;
 
 /**
  * A host made of namespaces, an overlay of this machine's root and a real sshd. Needs root on Linux. The kernel takes all of
@@ -46,16 +40,17 @@ const HOST_NAME = /^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/;
  */
 export async function startNamespaceHost(options: NamespaceHostOptions): Promise<Host> {
   const { name, runFolder, network } = options;
-  if (!HOST_NAME.test(name)) throw new AppError('host-failed', `"${name}" is not a host name`);
   const folder = path.join(runFolder, `host-${name}`);
   const link = network.nextLink();
+  const environment = environmentOf(options, folder, link);
   await mkdir(path.join(folder, 'disk'), { recursive: true });
   const logPath = path.join(folder, 'sshd.log');
   const log = await open(logPath, 'a', 0o600);
   const args = [...NAMESPACES, '--fork', '--kill-child', '/bin/sh', INIT];
-  const environment = environmentOf(options, folder, link);
   const unshare = spawnTied('unshare', args, { env: environment, stdio: ['pipe', 'pipe', log.fd] });
   await log.close();
+  // Seen as an output that ends at once.
+  unshare.on('error', () => undefined);
   const stop = async (): Promise<void> => {
     await endHost(unshare, link);
     await rm(folder, { recursive: true, force: true });
@@ -81,7 +76,7 @@ async function bringUp(unshare: ChildProcess, { options, link, stop }: Parts): P
   const { stdin, stdout } = unshare;
   if (stdin === null || stdout === null) throw new TypeError('spawned without pipes');
   stdin.on('error', () => undefined);
-  const lines = createInterface({ input: stdout });
+  const lines = linesOf(stdout);
   await lineAfter('up', lines);
   const pid = await onlyChildOf(unshare.pid ?? 0);
   await plug(link, pid);
@@ -91,7 +86,7 @@ async function bringUp(unshare: ChildProcess, { options, link, stop }: Parts): P
 
   const isUp = (): boolean => isRunning(unshare);
   const exec = execIn(pid, isUp);
-  const { port = 22 } = options;
+  const { port = DEFAULT_PORT } = options;
   await waitForSsh(link.hostV4, port);
   const faults = namespaceFaults({ exec, pid, link, isUp, port });
   return {
@@ -117,33 +112,19 @@ async function bringUp(unshare: ChildProcess, { options, link, stop }: Parts): P
 }
 
 function environmentOf(options: NamespaceHostOptions, folder: string, link: Link): NodeJS.ProcessEnv {
-  const { name, port = 22, diskMb = DEFAULT_DISK_MB, admin = ROOT, rsaHostKey = false } = options;
+  const { port = DEFAULT_PORT, diskMb = DEFAULT_DISK_MB, adminPublicKey, runFolder } = options;
   return {
     PATH,
     LANG: 'C.UTF-8',
-    HOST_NAME: name,
+    ...preparationOf(options, port, adminPublicKey),
     MOUNT_POINT: path.join(folder, 'disk'),
-    HIDE: path.dirname(options.runFolder),
+    HIDE: path.dirname(runFolder),
     DISK_MB: String(diskMb),
-    PORT: String(port),
-    KEY_TYPES: rsaHostKey ? 'ed25519 rsa' : 'ed25519',
-    ADMIN: admin.name,
-    ADMIN_KEY: options.adminPublicKey,
-    ADMIN_SHELL: SHELLS[admin.shell],
-    ADMIN_SUDO: admin.sudo ? 'yes' : 'no',
     ADDRESS4: link.hostV4,
     PEER4: link.peerV4,
     ADDRESS6: link.hostV6 ?? '',
     PEER6: link.peerV6 ?? '',
   };
-}
-
-/** The rest of the first line that begins with `prefix`. */
-async function lineAfter(prefix: string, lines: Interface): Promise<string> {
-  return await new Promise((resolve, reject) => {
-    lines.on('line', (line) => line.startsWith(prefix) && resolve(line.slice(prefix.length)));
-    lines.once('close', () => reject(new Error('it ended at once')));
-  });
 }
 
 async function onlyChildOf(pid: number): Promise<number> {

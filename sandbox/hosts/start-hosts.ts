@@ -1,58 +1,114 @@
+import { rm } from 'node:fs/promises';
+import { AppError } from '#shared/errors.ts';
+import { type Progress, type SystemCommand, ensureCommands } from '../packages.ts';
+import { createRunFolder } from '../run-folder.ts';
+import { type ContainerEngine, buildHostImage, findContainerEngine, startContainerHost } from './container-host.ts';
 import type { Host, HostKind, HostSpec } from './host.ts';
 import { startNamespaceHost } from './namespace-host.ts';
 import { openHostNetwork } from './network.ts';
-import { createRunFolder } from '../run-folder.ts';
-import { rm } from 'node:fs/promises';
-import { type Progress, ensureCommands } from '../packages.ts';
 
 export interface StartHostsOptions {
-  /** `auto` takes namespaces where this is root on Linux, else containers, else the imitation. */
+  /** `auto` takes namespaces where this is root on Linux, else containers where they work, else the imitation. */
   readonly kind: HostKind | 'auto';
   readonly hosts: readonly HostSpec[];
   /** A line as in `authorized_keys`. */
   readonly adminPublicKey: string;
   readonly progress: Progress;
+  /** For containers. Default: Docker or Podman, whichever works. */
+  readonly containerEngine?: ContainerEngine;
 }
 
 export interface Hosts {
   readonly kind: HostKind;
   /** In the order asked for. */
   readonly hosts: readonly Host[];
-  /** Holds each host's log, `host-NAME/sshd.log`. */
+  /** Holds each host's log. */
   readonly runFolder: string;
   /** Starts one more of the same kind. */
   add(spec: HostSpec): Promise<Host>;
-  /** Stops all and leaves nothing. May be called again. */
+  /** Stops all, those that were added too, and leaves nothing. May be called again. */
   stop(): Promise<void>;
 }
 
-/** Starts them side by side. Where one fails, those that run are stopped. */
-export async function startHosts({ hosts: specs, adminPublicKey, progress }: StartHostsOptions): Promise<Hosts> {
-  const usesSudo = specs.some(({ admin }) => admin?.sudo === true);
-  const usesFish = specs.some(({ admin }) => admin?.shell === 'fish');
-  await ensureCommands(
-    ['ip', 'tc', 'sshd', 'rsync', ...(usesSudo ? (['sudo'] as const) : []), ...(usesFish ? (['fish'] as const) : [])],
-    progress,
-  );
-  const network = await openHostNetwork();
+type StartOne = (spec: HostSpec, runFolder: string) => Promise<Host>;
+
+interface Maker {
+  readonly kind: HostKind;
+  readonly startOne: StartOne;
+  readonly close: () => void;
+}
+
+/**
+ * Starts them side by side. Where one fails, those that run are stopped.
+ *
+ * @throws AppError `host-failed`, `packages-missing`, `no-engine`, `needs-root`
+ */
+export async function startHosts(options: StartHostsOptions): Promise<Hosts> {
+  const maker = await makerFor(options);
   const runFolder = await createRunFolder('hosts');
-  const hosts: Host[] = [];
+  const running: Host[] = [];
   const add = async (spec: HostSpec): Promise<Host> => {
-    const host = await startNamespaceHost({ ...spec, adminPublicKey, network, runFolder });
-    hosts.push(host);
+    const host = await maker.startOne(spec, runFolder);
+    running.push(host);
     return host;
   };
   const stop = async (): Promise<void> => {
-    await Promise.all(hosts.map(async (host) => await host.stop()));
-    network.close();
+    await Promise.all(running.map(async (host) => await host.stop()));
+    maker.close();
     await rm(runFolder, { recursive: true, force: true });
   };
-  const started = await Promise.allSettled(specs.map(add));
-  const failed = started.find((result) => result.status === 'rejected');
+  const results = await Promise.allSettled(options.hosts.map(add));
+  const failed = results.find((result) => result.status === 'rejected');
   if (failed !== undefined) {
     await stop();
     throw failed.reason;
   }
-  const inOrder = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
-  return { kind: 'namespace', hosts: inOrder, runFolder, add, stop };
+  const hosts = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+  return { kind: maker.kind, hosts, runFolder, add, stop };
+}
+
+async function makerFor(options: StartHostsOptions): Promise<Maker> {
+  const isRootOnLinux = process.platform === 'linux' && process.getuid?.() === 0;
+  switch (options.kind) {
+    case 'auto': {
+      if (isRootOnLinux) return await namespaceMaker(options);
+      const engine = options.containerEngine ?? (await findContainerEngine());
+      if (engine !== undefined) return await containerMaker(options, engine);
+      throw new AppError('no-engine', 'sandbox hosts need root on Linux, or Docker or Podman');
+    }
+    case 'namespace':
+      if (!isRootOnLinux) throw new AppError('needs-root', 'namespace hosts need root on Linux');
+      return await namespaceMaker(options);
+    case 'container': {
+      const engine = options.containerEngine ?? (await findContainerEngine());
+      if (engine === undefined) throw new AppError('no-engine', 'neither Docker nor Podman works here');
+      return await containerMaker(options, engine);
+    }
+    case 'imitation':
+      throw new AppError('no-engine', 'not there yet');
+  }
+}
+
+async function namespaceMaker({ hosts, adminPublicKey, progress }: StartHostsOptions): Promise<Maker> {
+  const commands: SystemCommand[] = ['ip', 'sshd', 'rsync'];
+  if (hosts.some(({ admin }) => admin?.sudo === true)) commands.push('sudo');
+  if (hosts.some(({ admin }) => admin?.shell === 'fish')) commands.push('fish');
+  await ensureCommands(commands, progress);
+  const network = await openHostNetwork();
+  return {
+    kind: 'namespace',
+    startOne: async (spec, runFolder) => await startNamespaceHost({ ...spec, adminPublicKey, network, runFolder }),
+    close: () => network.close(),
+  };
+}
+
+async function containerMaker(options: StartHostsOptions, engine: ContainerEngine): Promise<Maker> {
+  const { adminPublicKey, progress } = options;
+  const image = await buildHostImage(engine, progress);
+  return {
+    kind: 'container',
+    startOne: async (spec, runFolder) =>
+      await startContainerHost({ ...spec, adminPublicKey, engine, image, runFolder }),
+    close: () => undefined,
+  };
 }
