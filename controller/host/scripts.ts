@@ -4,8 +4,8 @@ import { quote } from './quote.ts';
 /** What is done by the last line of each. */
 const SCRIPTS = {
   check: read('common', 'check'),
-  create: read('common', 'erase', 'create'),
-  remove: read('common', 'erase', 'remove'),
+  create: read('common', 'account', 'erase', 'create'),
+  remove: read('common', 'account', 'erase', 'remove'),
   list: read('common', 'list'),
 } as const;
 

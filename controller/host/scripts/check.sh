@@ -2,8 +2,8 @@
 
 check() {
   need_root
-  need awk chown cut date find flock grep groupdel id ipcrm mkdir mv prlimit rm setpriv sleep timeout touch tr \
-    umount useradd userdel usermod
+  need awk chown cut date find flock getent grep groupdel head ipcrm mkdir prlimit rm setpriv sleep timeout tr umount useradd \
+    userdel usermod
   answer "{\"ok\":true,\"now\":$(date +%s)}"
 }
 

@@ -9,7 +9,8 @@ add_entry() {
   shell=/bin/bash
   [ -x "$shell" ] || shell=/bin/sh
   # "*": no password. Sshd keeps accounts with "!" out altogether where it works without PAM.
-  useradd --no-create-home --user-group --comment "$mark$taskrun" --shell "$shell" --password '*' "$account"
+  useradd --no-create-home --user-group --home-dir "$home" --comment "$mark$taskrun" --shell "$shell" \
+    --password '*' "$account"
 }
 
 # All of it is there before the account owns it: nobody can turn a path elsewhere meanwhile.
@@ -40,23 +41,21 @@ diagnose() {
 }
 
 give_up() {
-  problem="$problem $(diagnose)"
+  why="$1 $(diagnose)"
   look_up
+  left=
   if [ "$found" = ours ]; then
     trust_entry
-    reason=$problem
     erase_account
-    problem=$reason
-  else
-    left=
   fi
-  [ -z "$left" ] || fail failed "$problem; $left" true
-  fail failed "$problem"
+  [ -n "$left" ] || erase_traces
+  [ -z "$left" ] || fail failed "$why; still there: $left" true
+  fail failed "$why"
 }
 
 create() {
   need_root
-  need awk chown date find flock grep id ipcrm mkdir prlimit rm setpriv sleep timeout umount useradd userdel usermod
+  need awk chown date find flock grep groupdel head ipcrm mkdir prlimit rm setpriv sleep timeout umount useradd userdel usermod
   lock_account
   default_base
   look_up
@@ -69,11 +68,10 @@ create() {
       ;;
   esac
   erase_traces
-  problem=$(add_entry 2>&1) || give_up
-  look_up
-  [ "$found" = ours ] || fail failed "useradd made no entry in /etc/passwd" true
-  trust_entry
-  problem=$({ add_limits && add_home; } 2>&1) || give_up
+  [ -z "$left" ] || fail left "$left" true
+  home=$base/$account
+  problem=$(add_entry 2>&1) || give_up "$problem"
+  problem=$({ add_limits && add_home; } 2>&1) || give_up "$problem"
   answer "{\"ok\":true,\"home\":\"$home\"}"
 }
 

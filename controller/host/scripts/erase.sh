@@ -1,21 +1,20 @@
 # shellcheck shell=sh disable=SC2154
-# erase_account takes away an account and all that it has. It expects account, uid and home, checked, and the lock.
+# erase_account takes away an account of ours and all that it has; what could not be taken away is in left. It expects the
+# lock, and what look_up sets.
 
-# Sets ranges to "first:last" of each subordinate range, user ids and group ids.
-find_ranges() {
-  ranges=$(awk -F: -v name="$account" -v uid="$uid" '
-    ($1 == name || $1 == uid) && $2 ~ /^[0-9]+$/ && $2 >= 500 && $3 ~ /^[1-9][0-9]*$/ { printf "%.0f:%.0f ", $2, $2 + $3 - 1 }
-    ' /etc/subuid 2>/dev/null)
+# report TEXT
+report() {
+  left="$left${left:+, }$1"
 }
 
-# No new login. That it also works on a full disk is not sure: it is tried again when the files are gone.
+# No new login.
 shut_out() {
   shell=/usr/sbin/nologin
   [ -x "$shell" ] || shell=/bin/false
-  problem=$(usermod --lock --expiredate 1 --shell "$shell" "$account" 2>&1)
+  usermod --lock --expiredate 1 --shell "$shell" "$account" >/dev/null 2>&1
 }
 
-# Sets pids and objects (arguments for ipcrm) to what runs under the account's user ids.
+# Sets pids and objects (arguments for ipcrm) to what the account's user ids have in the kernel.
 look_at_kernel() {
   pids='' objects=''
   while read -r what id; do
@@ -45,7 +44,7 @@ $(grep -sHE '^(State|Uid):' /proc/[0-9]*/status | awk -v uid="$uid" -v ranges="$
 LINES
 }
 
-# Until none is left, 20 rounds and some seconds at most.
+# Until none is left, or 20 times.
 end_processes() {
   round=0
   while look_at_kernel && [ -n "$pids" ] && [ "$round" -lt 20 ]; do
@@ -63,13 +62,37 @@ end_processes() {
     kill -9 $pids 2>/dev/null
     sleep 0.01
   done
+  count=0
+  for pid in $pids; do
+    count=$((count + 1))
+    [ "$count" -le 3 ] || break
+    name=
+    read -r name 2>/dev/null <"/proc/$pid/comm"
+    report "process $pid ($name)"
+  done
+}
+
+# Prints "home", "own" or "other" and the mount point, in octal where it is not plain, for each mount of the account.
+mounts() {
+  awk -v home="$home" -v uid="$uid" '
+    {
+      for (i = 7; i < NF && $i != "-"; i++);
+      is_own = $(i + 1) ~ /^fuse/ && ("," $(i + 3) ",") ~ (",user_id=" uid ",")
+      kind = $5 == home ? "home" : is_own ? "own" : index($5, home "/") == 1 ? "other" : ""
+      if (kind == "") next
+      path = $5
+      gsub(/\\/, "\\0", path)
+      line[++count] = kind " " path
+    }
+    END { for (; count > 0; count--) print line[count] }' /proc/self/mountinfo
 }
 
 # A mount inside the home would be emptied with it. The account itself can only have made FUSE mounts; they are taken away
-# with its own rights, since their path may be turned elsewhere at any time.
+# with its own rights, since it, or a friend of it, may have turned their paths elsewhere.
 unmount_all() {
+  list=$(mounts)
+  [ -n "$list" ] || return 0
   while read -r kind mount; do
-    [ -n "$mount" ] || continue
     # The dot keeps line feeds at the end.
     mount=$(printf '%b.' "$mount")
     mount=${mount%.}
@@ -82,106 +105,88 @@ unmount_all() {
         ;;
     esac >/dev/null 2>&1
   done <<LINES
-$(mounts)
+$list
 LINES
+  list=$(mounts)
+  [ -z "$list" ] || report "a mount at ${list#* }"
 }
 
-# Prints "home", "own" or "other" and the mount point, in octal where it is not plain, for each mount of the account.
-mounts() {
-  grep -sF -e " $home" -e "user_id=$uid," /proc/self/mountinfo | awk -v home="$home" -v uid="$uid" '
-    {
-      for (i = 7; $i != "-"; i++);
-      is_own = $(i + 1) ~ /^fuse/ && ("," $(i + 3) ",") ~ (",user_id=" uid ",")
-      kind = $5 == home ? "home" : is_own ? "own" : index($5, home "/") == 1 ? "other" : ""
-      gsub(/\\/, "\\0", $5)
-      if (kind != "") line[++count] = kind " " $5
-    }
-    END { for (; count > 0; count--) print line[count] }'
+# With systemd, the account's runtime folder is a mount that systemd has to take away itself: it would be missing when the
+# user id is used again.
+end_session() {
+  linger=/var/lib/systemd/linger/$account
+  [ ! -e "$linger" ] || rm -f "$linger"
+  runtime=/run/user/$uid
+  if [ -e "/run/systemd/users/$uid" ] && command -v loginctl >/dev/null; then
+    timeout 10 loginctl terminate-user "$uid" >/dev/null 2>&1
+    tries=0
+    while [ -d "$runtime" ] && [ "$tries" -lt 50 ]; do
+      tries=$((tries + 1))
+      sleep 0.1
+    done
+  fi
+  [ -d "$runtime" ] || return 0
+  umount -l "$runtime" 2>/dev/null
+  problem=$(rm -rf --one-file-system "$runtime" 2>&1) || report "$runtime ($problem)"
 }
 
-# Prints the folders outside of its home where an account can have files.
-shared_folders() {
-  for folder in /tmp /var/tmp /dev/shm /dev/mqueue /run/lock /run/screen /var/crash \
-    /var/spool/cron /var/spool/at /var/mail /var/spool/mail; do
-    [ ! -d "$folder" ] || echo "$folder"
-  done
-}
-
-# find_files ACTION...: with -execdir, find stands in the folder of what it found, so that nobody can turn the path elsewhere.
+# find_files ACTION...: what the account has outside of its home, where everybody may have something.
 find_files() {
   set -- \) -prune "$@"
   for range in $ranges; do
     set -- -o -uid "+$((${range%:*} - 1))" -uid "-$((${range#*:} + 1))" "$@"
   done
-  # shellcheck disable=SC2046
-  find $(shared_folders) -xdev -mindepth 1 \( -uid "$uid" "$@" 2>/dev/null
-}
-
-# With systemd, the runtime folder of the account is a mount that systemd has to take away itself, or it would be missing when
-# the number is used again.
-end_session() {
-  linger=/var/lib/systemd/linger/$account
-  [ ! -e "$linger" ] || rm -f "$linger"
-  if [ -e "/run/systemd/users/$uid" ] && command -v loginctl >/dev/null; then
-    timeout 10 loginctl terminate-user "$uid" >/dev/null 2>&1
-    tries=0
-    while [ -d "/run/user/$uid" ] && [ "$tries" -lt 50 ]; do
-      tries=$((tries + 1))
-      sleep 0.1
-    done
-  fi
-  [ -d "/run/user/$uid" ] || return 0
-  umount -l "/run/user/$uid" 2>/dev/null
-  rm -rf --one-file-system "/run/user/$uid"
+  set -- -xdev -mindepth 1 \( -uid "$uid" "$@"
+  for folder in /tmp /var/tmp /dev/shm /dev/mqueue /run/lock /run/screen /var/crash /var/mail /var/spool/mail \
+    /var/spool/cron /var/spool/at; do
+    [ ! -d "$folder" ] || [ -L "$folder" ] || set -- "$folder" "$@"
+  done
+  find "$@" 2>/dev/null
 }
 
 delete_files() {
-  unmount_all
-  end_session
-  remaining=$(mounts)
-  if [ -z "$remaining" ]; then
-    problem=$(rm -rf --one-file-system -- "$home" "/etc/security/limits.d/$account.conf" "/run/faillock/$account" \
-      "/var/lib/sudo/lectured/$account" "/run/sudo/ts/$account" 2>&1)
-  fi
-  find_files -execdir rm -rf --one-file-system -- '{}' +
-  # shellcheck disable=SC2086
-  [ -z "$objects" ] || ipcrm $objects >/dev/null 2>&1
+  # On its way, rm follows no link and enters no other file system.
+  problem=$(rm -rf --one-file-system -- "$home" "/etc/security/limits.d/$account.conf" "/run/faillock/$account" \
+    "/var/lib/sudo/lectured/$account" "/run/sudo/ts/$account" 2>&1) || report "$home ($problem)"
+  tries=0
+  while file=$(find_files -print -quit) && [ -n "$file" ]; do
+    tries=$((tries + 1))
+    if [ "$tries" -gt 3 ]; then
+      report "$file"
+      break
+    fi
+    # With -execdir, find stands in the folder of what it found: nobody can turn the path elsewhere meanwhile.
+    find_files -execdir rm -rf --one-file-system -- '{}' +
+  done
 }
 
-# Prints what is there still, a few of each kind.
-remains() {
-  look_at_kernel
-  for pid in $pids; do
-    read -r name 2>/dev/null <"/proc/$pid/comm" && echo "process $pid ($name)"
-  done | head -n 3
-  [ -z "$objects" ] || echo "IPC objects$objects"
-  [ -z "$remaining" ] || echo "mount ${remaining#* }" | head -n 1
-  if [ -e "$home" ] || [ -L "$home" ]; then echo "$home ($problem)"; fi
-  find_files -print | head -n 3
-}
-
-# The entry carries the mark: it goes last, so that whatever was cut short is found again.
-delete_entry() {
-  problem=$(userdel --force "$account" 2>&1)
-  ! grep -qs "^$account:" /etc/group || groupdel "$account" 2>/dev/null
-  look_up
-  [ "$found" = none ] || echo "account ($problem)"
-}
-
-# Prints what could not be taken away; nothing where all is gone.
-erase_account() {
-  find_ranges
-  shut_out || was_open=yes
+clear_account() {
+  left=
   end_processes
-  delete_files
-  if [ -n "${was_open-}" ]; then
-    shut_out
-    end_processes
+  if [ -n "$objects" ]; then
+    # shellcheck disable=SC2086
+    ipcrm $objects >/dev/null 2>&1 || report "IPC objects$objects"
   fi
-  left=$(remains)
-  [ -n "$left" ] || left=$(delete_entry)
+  unmount_all
+  [ -n "$left" ] || end_session
+  [ -n "$left" ] || delete_files
+}
+
+erase_account() {
+  shut_out || was_open=yes
+  clear_account
+  if [ -n "${was_open-}" ]; then
+    # A full disk is not full any more.
+    shut_out
+    clear_account
+  fi
+  [ -z "$left" ] || return 0
+  # The entry carries the mark: it goes last, so that whatever is cut short before is found again.
+  problem=$(userdel --force "$account" 2>&1) || report "account ($problem)"
+  [ -z "$left" ] || return 0
   # A login that was let in before the account was shut may have begun only now.
-  [ -n "$left" ] || { end_processes && left=$(remains); }
+  look_at_kernel
+  [ -z "$pids$objects" ] || clear_account
 }
 
 # Sets base to the folder where useradd puts homes.
@@ -192,16 +197,21 @@ default_base() {
   done </etc/default/useradd
 }
 
+has_lines() {
+  grep -qs "^$account:" /etc/passwd /etc/group /etc/gshadow /etc/shadow /etc/subuid /etc/subgid
+}
+
 # What is left of an account that is in /etc/passwd no more: somebody ran userdel by hand, or the machine died within it.
 erase_traces() {
   left=
   orphan=$base/$account
   if { [ -e "$orphan" ] || [ -L "$orphan" ]; } && ! getent passwd "$account" >/dev/null; then
-    problem=$(rm -rf --one-file-system -- "$orphan" "/etc/security/limits.d/$account.conf" 2>&1) || left="$orphan ($problem)"
+    problem=$(rm -rf --one-file-system -- "$orphan" "/etc/security/limits.d/$account.conf" 2>&1) || report "$orphan ($problem)"
   fi
-  grep -qs "^$account:" /etc/group /etc/gshadow /etc/shadow /etc/subuid /etc/subgid || return 0
-  # Shadow's own tools hold the locks of these files: they take the lines away together with an account.
-  ! grep -qs "^$account:" /etc/group || groupdel "$account" 2>/dev/null
-  problem=$({ useradd -M -N --comment "${mark}unknown" "$account" && userdel --force "$account"; } 2>&1) ||
-    left="lines in files of accounts ($problem)"
+  has_lines || return 0
+  groupdel "$account" 2>/dev/null
+  has_lines || return 0
+  # Only shadow's own tools hold the locks of these files: they take the lines away together with an account.
+  problem=$({ useradd -M -N --comment "${mark}unknown" "$account" && userdel --force "$account"; } 2>&1)
+  ! has_lines || report "lines in files of accounts ($problem)"
 }

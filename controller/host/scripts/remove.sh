@@ -3,7 +3,7 @@
 
 remove() {
   need_root
-  need awk find flock grep groupdel id ipcrm prlimit rm setpriv sleep timeout umount useradd userdel usermod
+  need awk find flock grep groupdel ipcrm prlimit rm setpriv sleep timeout umount useradd userdel usermod
   lock_account
   default_base
   look_up
