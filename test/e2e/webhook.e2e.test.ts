@@ -1,18 +1,13 @@
 import { execFile, spawnSync } from 'node:child_process';
-import https from 'node:https';
-import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { json } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { freePort } from '#sandbox/control-plane/free-port.ts';
 import { createManagedProcess, type ManagedProcess } from '#sandbox/managed-process.ts';
-import type { KubeObject } from '#shared/kubernetes/objects.ts';
 import { PATH } from '#shared/kubernetes/paths.ts';
-import { issuePair } from '#webhook/certificate.ts';
 import { MUTATION_CASES } from '#webhook/mutation-cases.ts';
 import { buildRegistration, type FailurePolicy } from '#webhook/registration.ts';
 import {
@@ -26,10 +21,9 @@ import {
   until,
   type WebhookCluster,
 } from './webhook-harness.ts';
+import { dryRunOf, FINALIZER, isMarked, MARK, startLaterWebhook, tableFields } from './webhook-requests.ts';
 
 const MAIN = fileURLToPath(new URL('../../webhook/main.ts', import.meta.url));
-const FINALIZER = 'appstudio.io/multi-platform-finalizer';
-const MARK = 'build.appstudio.redhat.com/target-platform';
 const V1BETA1 = `/apis/tekton.dev/v1beta1/namespaces/${TENANT}/taskruns`;
 
 let cluster: WebhookCluster;
@@ -79,10 +73,6 @@ function create(object: TaskRun, { dryRun = false } = {}): Promise<TaskRun> {
   return cluster.client.create<TaskRun>(PATH.taskRuns(TENANT), object, dryRun ? { dryRun: 'All' } : {});
 }
 
-function isMarked({ metadata }: KubeObject): boolean {
-  return metadata.labels?.[MARK] === 'linux-arm64' && metadata.finalizers?.join() === FINALIZER;
-}
-
 async function untilMarking(): Promise<void> {
   await until('a TaskRun is marked', async () =>
     create(taskRun('linux/arm64'), { dryRun: true }).then(isMarked, () => false),
@@ -101,26 +91,9 @@ async function countedSince(before: Record<string, number>): Promise<Record<stri
   return Object.fromEntries(entries.filter(([, count]) => count !== 0));
 }
 
-/** A dry run as JSON, with the warnings that kubectl would print. */
-async function send(body: unknown): Promise<{ status: number; object: KubeObject; warnings: string }> {
-  const options: https.RequestOptions = { headers: { 'content-type': 'application/json' }, method: 'POST' };
-  await cluster.client.config.applyToHTTPSOptions(options);
-  const request = https.request(`${cluster.controlPlane.url}${PATH.taskRuns(TENANT)}?dryRun=All`, options);
-  request.end(JSON.stringify(body));
-  const [response] = (await once(request, 'response')) as [import('node:http').IncomingMessage];
-  const object = (await json(response)) as KubeObject;
-  return { status: response.statusCode ?? 0, object, warnings: response.headers.warning ?? '' };
-}
-
-/** The fields of the table that are there and not empty. */
-function tableFields({ metadata: { labels, annotations, finalizers } }: KubeObject): Record<string, unknown> {
-  const fields = Object.entries({ labels, annotations, finalizers });
-  return Object.fromEntries(fields.filter(([, value]) => Object.keys(value ?? {}).length > 0));
-}
-
 describe('the table of mutations, through the API server', () => {
   test.each(MUTATION_CASES)('$name', async ({ metadata, spec, expected, warning }) => {
-    const { status, object, warnings } = await send({
+    const { status, object, warnings } = await dryRunOf(cluster, {
       apiVersion: 'tekton.dev/v1',
       kind: 'TaskRun',
       metadata: { generateName: 'case-', ...metadata },
@@ -239,45 +212,15 @@ test('the namespaces of the system and our own are left alone', async () => {
 });
 
 test('called again after another webhook, it adds nothing twice', async () => {
-  const pair = await issuePair({
-    names: ['127.0.0.1'],
-    notBefore: new Date(Date.now() - 60_000),
-    notAfter: new Date(Date.now() + 3_600_000),
-  });
-  const other = https.createServer({ key: pair.privateKey, cert: pair.certificate }, (request, response) => {
-    void json(request).then((body) => {
-      const { uid } = (body as { request: { uid: string } }).request;
-      const patch = [{ op: 'add', path: '/metadata/labels/other', value: 'was-here' }];
-      const patched = { patchType: 'JSONPatch', patch: Buffer.from(JSON.stringify(patch)).toString('base64') };
-      const answer = {
-        apiVersion: 'admission.k8s.io/v1',
-        kind: 'AdmissionReview',
-        response: { uid, allowed: true, ...patched },
-      };
-      response.setHeader('content-type', 'application/json').end(JSON.stringify(answer));
-    });
-  });
-  await once(other.listen(0, '127.0.0.1'), 'listening');
-  const { port } = other.address() as import('node:net').AddressInfo;
-  const registration = buildRegistration({ server: { url: `https://127.0.0.1:${port}` }, name: 'z-later' });
-  for (const { clientConfig } of registration.webhooks ?? [])
-    clientConfig.caBundle = Buffer.from(pair.ca).toString('base64');
-  try {
-    await cluster.client.create(CONFIGURATIONS, registration);
-    await until('the other webhook is called', async () => {
-      const { metadata } = await create(taskRun('linux/arm64'), { dryRun: true });
-      return metadata.labels?.['other'] === 'was-here';
-    });
-    const before = await counted();
-    const created = await create(taskRun('linux/arm64'));
-    expect(isMarked(created)).toBe(true);
-    expect(created.metadata.labels).toEqual({ [MARK]: 'linux-arm64', other: 'was-here' });
-    expect(await countedSince(before)).toEqual({ marked: 2 });
-  } finally {
-    await cluster.client.delete(`${CONFIGURATIONS}/z-later`);
-    other.close();
-    other.closeAllConnections();
-  }
+  await using other = await startLaterWebhook(cluster.client);
+  await until('the other webhook is called', async () =>
+    other.hasSeen(await create(taskRun('linux/arm64'), { dryRun: true })),
+  );
+  const before = await counted();
+  const created = await create(taskRun('linux/arm64'));
+  expect(isMarked(created)).toBe(true);
+  expect(other.hasSeen(created)).toBe(true);
+  expect(await countedSince(before)).toEqual({ marked: 2 });
 });
 
 describe('when the webhook is gone', () => {
