@@ -129,7 +129,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   const addProcess: Sandbox['addProcess'] = async (kind, name) => {
     const ownArgs =
       kind === 'controller'
-        ? (options.controllerArgs ?? [])
+        ? ['--webhook', options.webhook === false ? 'off' : 'on', ...(options.controllerArgs ?? [])]
         : ['--port', String(webhookPort), '--drain', '0s', ...(options.webhookArgs ?? [])];
     const added = await createManagedProcess({
       name,

@@ -47,6 +47,12 @@ export class ObjectStore<T extends KubeObject> {
     for (const { object } of this.#reflector.values()) yield object;
   }
 
+  count(matches: (object: T) => boolean): number {
+    let count = 0;
+    for (const object of this.values()) if (matches(object)) count++;
+    return count;
+  }
+
   /** Takes in what the API server answered to a write of ours. */
   observe(object: T): void {
     this.#reflector.observe(object);

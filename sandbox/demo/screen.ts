@@ -1,0 +1,52 @@
+import type { Output } from '../progress.ts';
+
+/** Where the demo shows what happens. */
+export interface Screen {
+  /** Something has happened. */
+  event(line: string): void;
+  /** The picture now; `render` is called with the number of columns where there is a terminal to show it on. */
+  draw(render: (columns: number) => string[]): void;
+  /** Leaves the last picture where it is. May be called again. */
+  close(): void;
+}
+
+/** A picture that moves on a terminal; plain lines, one for each event, elsewhere and where NO_COLOR or TERM=dumb ask for it. */
+export function createScreen(output: Output, env: NodeJS.ProcessEnv): Screen {
+  const plain = output.isTTY !== true || env['TERM'] === 'dumb' || (env['NO_COLOR'] ?? '') !== '';
+  return plain ? plainScreen(output) : liveScreen(output);
+}
+
+function plainScreen(output: Output): Screen {
+  return {
+    event: (line) => output.write(`${line}\n`),
+    draw: () => undefined,
+    close: () => undefined,
+  };
+}
+
+const ESC = '\u001B[';
+const HIDE_CURSOR = `${ESC}?25l`;
+const SHOW_CURSOR = `${ESC}?25h`;
+const CLEAR_BELOW = `${ESC}J`;
+const CLEAR_LINE_END = `${ESC}K`;
+
+function liveScreen(output: Output): Screen {
+  let height = 0;
+  let closed = false;
+  output.write(HIDE_CURSOR);
+  return {
+    event: () => undefined,
+    draw: (render) => {
+      if (closed) return;
+      // One column stays free: a full line would wrap on some terminals.
+      const lines = render((output.columns ?? 80) - 1);
+      const up = height === 0 ? '' : `${ESC}${height}A\r`;
+      output.write(`${up}${lines.map((line) => `${line}${CLEAR_LINE_END}\n`).join('')}${CLEAR_BELOW}`);
+      height = lines.length;
+    },
+    close: () => {
+      if (!closed) output.write(SHOW_CURSOR);
+      closed = true;
+    },
+  };
+}
