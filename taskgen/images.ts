@@ -1,0 +1,96 @@
+import { PLATFORM_PARAM } from '#shared/names.ts';
+import { type MergedStep, mergeStep } from './merged-step.ts';
+import type { EnvVar, Step, Task } from './task.ts';
+
+/** Variables that hold the name of the image, and what must be done so that the platform can become part of it. */
+export interface ImagePlan {
+  /** Of the remote step, in the order of its environment. */
+  readonly names: readonly string[];
+  /** Lists of variables that get the params' values: `template`, or the position of a step. */
+  readonly declareIn: readonly ('template' | number)[];
+  /** Steps whose script appends the platform to these variables. */
+  readonly appendIn: readonly { readonly position: number; readonly names: readonly string[] }[];
+  readonly reasons: readonly string[];
+}
+
+export const APPEND_PARAM = 'IMAGE_APPEND_PLATFORM';
+
+const IMAGE_PARAM = /\$\(params(?:\.IMAGE|\[(?:"IMAGE"|'IMAGE')\])\)/;
+const SHELL = /^#! *(?:\/usr)?(?:\/local)?\/bin\/(?:env +)?(?:|a|ba|da|k|mk|z)sh(?:\s|$)/;
+
+/** @param remote position of the step that runs remotely */
+export function planImages(task: Task, remote: number): ImagePlan {
+  const { steps, stepTemplate } = task.spec;
+  const ofTemplate = namesIn(stepTemplate?.env);
+  const views = steps.map((step, position) => {
+    const merged = mergeStep(task, step);
+    return { step, position, names: namesIn(merged.env), own: namesIn(step.env), merged };
+  });
+  const others = views
+    .filter(({ position }) => position !== remote)
+    .map(({ step, position, names }) => ({ step, position, names: names.filter((name) => uses(step, name)) }))
+    .filter(({ names }) => names.length > 0);
+  return {
+    names: views[remote]?.names ?? [],
+    declareIn: [
+      ...(ofTemplate.length > 0 ? ['template' as const] : []),
+      ...views.filter(({ own }) => own.length > 0 && ofTemplate.length === 0).map(({ position }) => position),
+    ],
+    appendIn: others.filter(({ step }) => isShellScript(step)).map(({ position, names }) => ({ position, names })),
+    reasons: [
+      ...others
+        .filter(({ step }) => !isShellScript(step))
+        .map(({ step, position, names }) => notShell(step, position, names)),
+      ...views.filter(({ merged }) => hasImageParam(merged)).map(({ step, position }) => directUse(step, position)),
+      ...(ofTemplate.length + views.flatMap(({ own }) => own).length > 0 ? taken(task) : []),
+    ],
+  };
+}
+
+function namesIn(env: readonly EnvVar[] | null | undefined): string[] {
+  return (env ?? []).filter(isImageVariable).map(({ name }) => name);
+}
+
+function isImageVariable({ name, value }: EnvVar): boolean {
+  return name === 'IMAGE' || IMAGE_PARAM.exec(value ?? '')?.[0] === value;
+}
+
+/** What a step calls by itself has the variable in its environment too; that it reads it is sure only where it declares it. */
+function uses(step: Step, name: string): boolean {
+  const { script, command, args, env } = step;
+  const mentions = new RegExp(String.raw`\b${name}\b`).test(JSON.stringify([script, command, args]));
+  return mentions || (script === undefined && namesIn(env).includes(name));
+}
+
+function isShellScript({ script }: Step): boolean {
+  return script !== undefined && (!script.trimStart().startsWith('#!') || SHELL.test(script));
+}
+
+function hasImageParam({ step: { script, command, args, workingDir }, image, env }: MergedStep): boolean {
+  const values = env.filter((variable) => !isImageVariable(variable)).map(({ value }) => value);
+  return IMAGE_PARAM.test(JSON.stringify([script, command, args, workingDir, image, values]).replaceAll('\\"', '"'));
+}
+
+function directUse(step: Step, position: number): string {
+  return `${titleOf(step, position)} uses $(params.IMAGE) itself, where no platform can be appended: it needs an env IMAGE for it`;
+}
+
+function notShell(step: Step, position: number, names: readonly string[]): string {
+  return `${titleOf(step, position)} uses ${names.join(' and ')}, but is no shell script that could append the platform`;
+}
+
+function taken({ spec }: Task): string[] {
+  const env = [spec.stepTemplate, ...spec.steps].flatMap((step) => step?.env ?? []);
+  return [
+    ...env
+      .filter(({ name }) => name === PLATFORM_PARAM || name === APPEND_PARAM)
+      .map(({ name }) => `env ${name}: the twin needs this name`),
+    ...(spec.params ?? [])
+      .filter(({ name }) => name === APPEND_PARAM)
+      .map(({ name }) => `param ${name}: the twin needs this name`),
+  ];
+}
+
+export function titleOf({ name }: Step, position: number): string {
+  return `step ${name ?? `${position + 1}`}`;
+}
