@@ -4,6 +4,7 @@ import { type Progress, type SystemCommand, ensureCommands } from '../packages.t
 import { createRunFolder } from '../run-folder.ts';
 import { type ContainerEngine, buildHostImage, findContainerEngine, startContainerHost } from './container-host.ts';
 import type { Host, HostKind, HostSpec } from './host.ts';
+import { IMITATION_NOTICE, startImitationHost } from './imitation-host.ts';
 import { startNamespaceHost } from './namespace-host.ts';
 import { openHostNetwork } from './network.ts';
 
@@ -20,7 +21,7 @@ export interface StartHostsOptions {
 
 export interface Hosts {
   readonly kind: HostKind;
-  /** In the order asked for. */
+  /** In the order asked for, then those that were added. */
   readonly hosts: readonly Host[];
   /** Holds each host's log. */
   readonly runFolder: string;
@@ -46,24 +47,24 @@ interface Maker {
 export async function startHosts(options: StartHostsOptions): Promise<Hosts> {
   const maker = await makerFor(options);
   const runFolder = await createRunFolder('hosts');
-  const running: Host[] = [];
-  const add = async (spec: HostSpec): Promise<Host> => {
-    const host = await maker.startOne(spec, runFolder);
-    running.push(host);
-    return host;
-  };
+  const hosts: Host[] = [];
   const stop = async (): Promise<void> => {
-    await Promise.all(running.map(async (host) => await host.stop()));
+    await Promise.all(hosts.map(async (host) => await host.stop()));
     maker.close();
     await rm(runFolder, { recursive: true, force: true });
   };
-  const results = await Promise.allSettled(options.hosts.map(add));
+  const results = await Promise.allSettled(options.hosts.map(async (spec) => await maker.startOne(spec, runFolder)));
+  hosts.push(...results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : [])));
   const failed = results.find((result) => result.status === 'rejected');
   if (failed !== undefined) {
     await stop();
     throw failed.reason;
   }
-  const hosts = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+  const add = async (spec: HostSpec): Promise<Host> => {
+    const host = await maker.startOne(spec, runFolder);
+    hosts.push(host);
+    return host;
+  };
   return { kind: maker.kind, hosts, runFolder, add, stop };
 }
 
@@ -74,7 +75,7 @@ async function makerFor(options: StartHostsOptions): Promise<Maker> {
       if (isRootOnLinux) return await namespaceMaker(options);
       const engine = options.containerEngine ?? (await findContainerEngine());
       if (engine !== undefined) return await containerMaker(options, engine);
-      throw new AppError('no-engine', 'sandbox hosts need root on Linux, or Docker or Podman');
+      return imitationMaker(options);
     }
     case 'namespace':
       if (!isRootOnLinux) throw new AppError('needs-root', 'namespace hosts need root on Linux');
@@ -85,7 +86,7 @@ async function makerFor(options: StartHostsOptions): Promise<Maker> {
       return await containerMaker(options, engine);
     }
     case 'imitation':
-      throw new AppError('no-engine', 'not there yet');
+      return imitationMaker(options);
   }
 }
 
@@ -109,6 +110,15 @@ async function containerMaker(options: StartHostsOptions, engine: ContainerEngin
     kind: 'container',
     startOne: async (spec, runFolder) =>
       await startContainerHost({ ...spec, adminPublicKey, engine, image, runFolder }),
+    close: () => undefined,
+  };
+}
+
+function imitationMaker({ adminPublicKey, progress }: StartHostsOptions): Maker {
+  progress(IMITATION_NOTICE);
+  return {
+    kind: 'imitation',
+    startOne: async (spec, runFolder) => await startImitationHost({ ...spec, adminPublicKey, runFolder }),
     close: () => undefined,
   };
 }
