@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type GoTool, buildGoTool, fetchGoModule, pinnedVersion } from './go.ts';
@@ -56,8 +56,10 @@ describe('building a tool', () => {
         'GOWORK=off',
         'GOFLAGS=-trimpath',
         `GOBIN=${home.folder}`,
+        `GOTMPDIR=${home.folder}/tmp`,
       ]),
     );
+    expect(await readdir(home.folder)).not.toContain('tmp');
     expect(await home.read('installs')).toMatch(/\/sandbox\/tools\/etcd\n$/);
     expect(await readFile(path.join(home.folder, 'etcd'), 'utf8')).toBe('server\n');
   });

@@ -1,4 +1,4 @@
-import { readFile, rename } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
@@ -46,6 +46,8 @@ export async function buildGoTool(tool: GoTool, folder: string, workplace: Workp
   progress.step(`building ${tool.name} ${version} with Go; the first time this takes ${tool.firstBuild}`);
   const startMs = performance.now();
   const modules = await moduleCount(tool.tools);
+  // Go leaves its temporary files where it is killed; here they go with the folder.
+  const scratch = path.join(folder, 'tmp');
   let [fetched, compiled, packages] = [0, 0, 0];
   const show = (): void => {
     const what =
@@ -65,7 +67,9 @@ export async function buildGoTool(tool: GoTool, folder: string, workplace: Workp
     packages = list.trim().split('\n').length;
     const variables = Object.entries(tool.variables?.(version) ?? {}).map(([name, value]) => `-X ${name}=${value}`);
     const install = ['install', '-mod=readonly', '-v', `-ldflags=${variables.join(' ')}`, 'tool'];
-    await runGo(install, { ...go, extraEnv: { GOBIN: folder } });
+    await mkdir(scratch);
+    await runGo(install, { ...go, extraEnv: { GOBIN: folder, GOTMPDIR: scratch } });
+    await rm(scratch, { recursive: true });
   } finally {
     clearInterval(timer);
     progress.update('');
