@@ -107,7 +107,7 @@ export class CertificateKeeper {
         failures++;
         log.warn({ err: error, failures }, `cannot keep the certificate right: ${messageOf(error)}`);
       }
-      if (this.#changed) continue;
+      if (this.#changed || this.#stopped) continue;
       this.#wake = new AbortController();
       await clock.sleep(failures > 0 ? backoffMs(failures, RETRY) : RESYNC_MS, this.#wake.signal);
     }

@@ -11,7 +11,6 @@ import type { KubeObject } from '#shared/kubernetes/objects.ts';
 import { createLog } from '#shared/log.ts';
 import { DEFAULT_NAMESPACE } from '#shared/names.ts';
 import { CONFIGURATION_NAME } from '#webhook/registration.ts';
-import type { CertificateTiming } from '#webhook/certificate-secret.ts';
 import { startWebhook, type Webhook } from '#webhook/webhook.ts';
 
 export const TENANT = 'tenant';
@@ -100,7 +99,7 @@ export interface Replica extends Webhook {
 export async function startReplica(
   cluster: WebhookCluster,
   clock: Clock,
-  { port = 0, timing }: { port?: number; timing?: CertificateTiming } = {},
+  { drainMs = 0 }: { drainMs?: number } = {},
 ): Promise<Replica> {
   const config = new KubeConfig();
   config.loadFromFile(cluster.webhookKubeconfig);
@@ -110,10 +109,10 @@ export async function startReplica(
   const webhook = await startWebhook({
     client,
     registry,
-    ports: { webhook: port, metrics: 0, health: 0 },
+    ports: { webhook: 0, metrics: 0, health: 0 },
     configurationName: CONFIGURATION_NAME,
-    certificate: { secret: { namespace: DEFAULT_NAMESPACE, name: SECRET_NAME }, ...(timing && { timing }) },
-    drainMs: 0,
+    certificate: { secret: { namespace: DEFAULT_NAMESPACE, name: SECRET_NAME } },
+    drainMs,
     clock,
     log: createLog({ level: 'debug', destination: { write: (line) => log.push(line) } }),
   });
