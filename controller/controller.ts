@@ -69,6 +69,7 @@ export async function startController(options: ControllerOptions): Promise<Runni
   const metrics = createMetrics(registry);
   const client = new KubeClient({
     config,
+    userAgent: 'multi-platform-controller/controller',
     beforeWrite: () => leader.check(),
     onRequest: ({ method, status }) => metrics.apiRequests.inc({ method, status: String(status) }),
   });

@@ -10,6 +10,9 @@ import { markPatch, unmarkPatch } from './patch.ts';
 import { platformOf, type Run } from './run.ts';
 import { failedHostsOf, viewOf } from './view.ts';
 
+/** The label of a TaskRun whose platform is nothing that a label can hold. */
+const MALFORMED = 'malformed';
+
 /** What of a TaskRun's state is written on it; what is not named is taken off. */
 export interface WrittenState {
   readonly waiting?: boolean;
@@ -30,7 +33,8 @@ export class TaskRunWriter {
   /** Puts the finalizer on, and the state that the TaskRun is in. False where it changed meanwhile: it is to be decided again. */
   async mark(run: Run, state: WrittenState): Promise<boolean> {
     const { view } = run;
-    const target = platformLabel(platformOf(view)) || undefined;
+    // Without the label the watch would not see how it goes on.
+    const target = platformLabel(platformOf(view)) || MALFORMED;
     // What a user wrote before we ever did is not to be believed.
     const failedBefore = view.hasFinalizer ? failedHostsOf(view) : [];
     const failed = [...new Set([...failedBefore, ...run.failures.keys()])];
