@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { type Socket, connect as connectSocket } from 'node:net';
-import ssh2 from 'ssh2';
+import ssh2, { type ServerHostKeyAlgorithm } from 'ssh2';
 import type { Clock } from '#shared/clock.ts';
 import { type Endpoint, HOST_ERROR, HostError } from './contract.ts';
 import { connectFailure } from './failures.ts';
@@ -39,6 +39,7 @@ const KEEPALIVE_COUNT_MAX = 2;
 export async function connect(options: ConnectOptions): Promise<Connected> {
   const { endpoint, clock, timeoutMs, signal } = options;
   const privateKey = readAdminKey(options);
+  const algorithms = algorithmsFor(endpoint);
   let socket: Socket | undefined;
   try {
     socket = openSocket(endpoint);
@@ -48,7 +49,10 @@ export async function connect(options: ConnectOptions): Promise<Connected> {
       late: () => unreachable(endpoint, `${what} in ${timeoutMs / 1000} s`),
     });
     await withinTime(once(socket, 'connect', { signal }), limit('no answer'));
-    return await withinTime(authenticate(socket, { ...options, privateKey }), limit('it did not finish the handshake'));
+    return await withinTime(
+      authenticate(socket, { ...options, privateKey, algorithms }),
+      limit('it did not finish the handshake'),
+    );
   } catch (error) {
     socket?.on('error', () => undefined).destroy();
     throw signal.aborted ? closedOnPurpose(endpoint, error) : connectFailure(error, endpoint);
@@ -62,9 +66,9 @@ function openSocket({ address, port }: Endpoint): Socket {
 
 async function authenticate(
   socket: Socket,
-  options: ConnectOptions & { readonly privateKey: string },
+  options: ConnectOptions & { readonly privateKey: string; readonly algorithms: ServerHostKeyAlgorithm[] },
 ): Promise<Connected> {
-  const { endpoint, policy, privateKey, keepaliveIntervalMs, signal } = options;
+  const { endpoint, policy, privateKey, algorithms, keepaliveIntervalMs, signal } = options;
   const client = new ssh2.Client();
   let firstKey: string | undefined;
   let refusal: unknown;
@@ -94,7 +98,7 @@ async function authenticate(
     username: endpoint.user,
     privateKey,
     authHandler: ['publickey'],
-    algorithms: { serverHostKey: algorithmsFor(endpoint) },
+    algorithms: { serverHostKey: algorithms },
     hostVerifier,
     readyTimeout: 0,
     keepaliveInterval: keepaliveIntervalMs,
