@@ -1,5 +1,5 @@
 import type { Clock } from '#shared/clock.ts';
-import { messageOf } from '#shared/errors.ts';
+import { AppError, messageOf } from '#shared/errors.ts';
 import type { KubeClient } from '#shared/kubernetes/client.ts';
 import { ignoreNotFound, isConflict, isForbidden, isInvalid, isNotFound } from '#shared/kubernetes/errors.ts';
 import { PATH } from '#shared/kubernetes/paths.ts';
@@ -99,7 +99,9 @@ export class TektonStandIn {
     const { pods, taskRuns } = this.#options;
     const { namespace = '', uid } = taskRun.metadata;
     const name = podName(taskRun);
-    const known = pods.get(`${namespace}/${name}`);
+    const found = pods.get(`${namespace}/${name}`);
+    // The Pod of an earlier TaskRun of this name may not be gone yet.
+    const known = found !== undefined && isOwnedBy(found, uid) ? found : undefined;
     const { taskSpec } = taskRun.status ?? {};
     if (known !== undefined && taskRun.status?.podName === name && taskSpec !== undefined) {
       return { pod: known, spec: taskSpec };
@@ -115,7 +117,13 @@ export class TektonStandIn {
     try {
       return await client.create<Pod>(PATH.pods(namespace), pod);
     } catch (error) {
-      if (isConflict(error)) return await client.get<Pod>(PATH.pods(namespace, pod.metadata.name));
+      if (isConflict(error)) {
+        const found = await client.get<Pod>(PATH.pods(namespace, pod.metadata.name));
+        if (isOwnedBy(found, pod.metadata.ownerReferences?.[0]?.uid)) return found;
+        throw new AppError('pod-exists', `the Pod ${pod.metadata.name} of an earlier TaskRun is not gone yet`, {
+          cause: error,
+        });
+      }
       if (!isInvalid(error) && !isForbidden(error)) throw error;
       const message = `failed to create task run pod: ${messageOf(error)}`;
       throw new TaskRunError('PodCreationFailed', message, { cause: error });
@@ -162,6 +170,10 @@ export class TektonStandIn {
   async #deletePod(namespace: string, name: string): Promise<void> {
     await ignoreNotFound(this.#options.client.delete(PATH.pods(namespace, name)));
   }
+}
+
+function isOwnedBy(pod: Pod, uid: string | undefined): boolean {
+  return pod.metadata.ownerReferences?.some((owner) => owner.uid === uid) === true;
 }
 
 function keyOf({ metadata: { namespace = '', name } }: TaskRun): string {
