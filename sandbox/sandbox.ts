@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import ssh2 from 'ssh2';
+import { generateKeyPair } from '#controller/host/keys.ts';
 import { systemClock } from '#shared/clock.ts';
 import type { KubeClient } from '#shared/kubernetes/client.ts';
 import { ignoreNotFound } from '#shared/kubernetes/errors.ts';
@@ -87,7 +87,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   await using cleanup = new AsyncDisposableStack();
   const folder = await createRunFolder('sandbox');
   cleanup.defer(async () => await rm(folder, { recursive: true, force: true }));
-  const adminKey = ssh2.utils.generateKeyPairSync('ed25519', { comment: 'sandbox-admin' });
+  const adminKey = await generateKeyPair('ed25519');
 
   const assets = await ensureControlPlaneAssets({ env, progress });
   const [hosts, controlPlane] = await both(
@@ -95,7 +95,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     startHosts({
       kind: options.hostKind ?? 'auto',
       hosts: specs,
-      adminPublicKey: adminKey.public,
+      adminPublicKey: adminKey.publicKey,
       progress: (line) => progress.step(line),
     }),
     startControlPlane({ assets, progress, ...(options.auditLog === true && { auditLog: true }) }),
@@ -120,7 +120,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     apiVersion: 'v1',
     kind: 'Secret',
     metadata: { name: ADMIN_KEY_SECRET, namespace },
-    stringData: { id_rsa: adminKey.private },
+    stringData: { id_rsa: adminKey.privateKey },
   });
   await writeHostConfig();
 
@@ -181,7 +181,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     webhook,
     taskRunner,
     folder,
-    adminKey: adminKey.private,
+    adminKey: adminKey.privateKey,
     addHost: async (spec) => {
       slots.set(spec.name, spec.slots);
       return await hosts.add(spec);
