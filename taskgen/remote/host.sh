@@ -1,6 +1,6 @@
 #!/bin/sh
 # The build host's side of a remote step (docs/taskgen.md). Runs as the account that is there for this TaskRun alone.
-#   host pull IMAGE
+#   host pull IMAGE AUTH_FILE
 #   host note FIND_ARGUMENT…     remembers what there is
 #   host run PODMAN_ARGUMENT…    ends as the container does; ends the container when the input ends
 #   host removed FIND_ARGUMENT…  prints what there was and is no more, each path ended by a NUL
@@ -9,7 +9,7 @@ cd "${0%/scripts/host}"
 umask 077
 
 pull() {
-  [ ! -e docker/config.json ] || export REGISTRY_AUTH_FILE="$PWD/docker/config.json"
+  [ ! -e "$2" ] || export REGISTRY_AUTH_FILE="$2"
   for pause in 1 4 0; do
     ! podman image exists "$1" || return 0
     ! podman pull --quiet "$1" || return 0
@@ -38,7 +38,7 @@ run() {
   code=0
   wait "$podman" || code=$?
   kill "$watch" 2>/dev/null || true
-  rm -rf readonly docker scripts/environment scripts/arguments
+  rm -rf readonly scripts/environment scripts/arguments
   [ -e cut ] || echo "$code" >code
   return "$code"
 }

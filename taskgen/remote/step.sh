@@ -98,6 +98,7 @@ run_on_host() {
     command -v "$tool" >/dev/null || fail "this step's image has no $tool, which a remote step needs"
   done
   prepare_ssh
+  carry_credentials
   say "connecting to $host"
   connect
   prepare_folder
@@ -132,7 +133,7 @@ cancel() {
 
 # Sets host and folder.
 prepare_ssh() {
-  local address known='' checking=accept-new port=22
+  local checking=accept-new
   host=$(cat /ssh/host)
   [[ $host =~ ^[[:alnum:]_.-]+@[[:alnum:]_.:%-]+$ ]] || fail 'the host in the Secret is not user@address'
   folder=$(cat /ssh/user-dir)/remote-step
@@ -145,20 +146,15 @@ prepare_ssh() {
   # OpenSSH reads no key without a newline at its end.
   echo >>"$private/key"
   chmod 0400 "$private/key"
-  address=${host##*@}
+  : >"$private/known_hosts"
   if [ -s /ssh/known_hosts ]; then
-    known=$(cat /ssh/known_hosts)
+    cat /ssh/known_hosts >"$private/known_hosts"
     checking=yes
-  fi
-  printf '%s\n' "$known" >"$private/known_hosts"
-  if [[ $known = *"[$address]:"* ]]; then
-    port=${known#*"[$address]:"}
-    port=${port%%[!0-9]*}
   fi
   cat >"$private/config" <<CONFIG
 Host build-host
-  HostName $address
-  Port $port
+  HostName ${host##*@}
+  Port $(if [ -e /ssh/port ]; then cat /ssh/port; else echo 22; fi)
   User ${host%@*}
   IdentityFile $private/key
   IdentitiesOnly yes
@@ -231,17 +227,33 @@ copy() {
     --rsh="ssh -F $private/config" "$@"
 }
 
+# Registries' credentials lie where Tekton puts them, unless the Task itself mounts something there. Sets auth_file to where
+# they will be on the host, and first to what brings them.
+carry_credentials() {
+  local i credentials=${HOME:-/root}/.docker
+  first='' auth_file=''
+  for i in "${!paths[@]}"; do
+    [[ $credentials/ = "${paths[i]}"/* ]] || continue
+    if [ -z "$first" ] || [ "${#paths[i]}" -gt "${#paths[first]}" ]; then
+      first=$i
+    fi
+  done
+  if [ -z "$first" ] && [ -e "$credentials" ]; then
+    first=${#paths[@]}
+    carry ro readonly/docker "$credentials"
+  fi
+  [ -z "$first" ] || auth_file=$folder/${folders[first]}${credentials#"${paths[first]}"}/config.json
+}
+
 send_everything() {
   local i pull
   write_scripts "$@"
   insist copy "$private/scripts/" "build-host:$folder/scripts/" || fail "cannot copy the step's script to $host"
-  if [ -d "${HOME:-/root}/.docker" ]; then
-    insist copy "${HOME:-/root}/.docker/" "build-host:$folder/docker/" || fail "cannot copy ~/.docker to $host"
-  fi
-  on_host sh "$folder/scripts/host" pull "$BUILDER_IMAGE" >"$private/pull.log" 2>&1 &
+  [ -z "$first" ] || send "$first"
+  on_host sh "$folder/scripts/host" pull "$BUILDER_IMAGE" "$auth_file" >"$private/pull.log" 2>&1 &
   pull=$!
   for i in "${!paths[@]}"; do
-    send "$i"
+    [ "$i" = "$first" ] || send "$i"
   done
   if ! wait "$pull"; then
     cat "$private/pull.log" >&2
@@ -284,8 +296,8 @@ set_options() {
     [ "${excludes[n]}" != "${folders[i]}" ] || options+=(--exclude="${excludes[n + 1]}")
   done
   # Wherever the key lies, it does not travel.
-  if [[ $private = "${paths[i]%/}"/* ]]; then
-    options+=(--exclude="${private#"${paths[i]%/}"}")
+  if [[ $private = "${paths[i]}"/* ]]; then
+    options+=(--exclude="${private#"${paths[i]}"}")
   fi
 }
 
@@ -307,9 +319,6 @@ run() {
   for i in "${!paths[@]}"; do
     mounts+=(--volume "$folder/${folders[i]}:${paths[i]}:${modes[i]},Z")
   done
-  if [ -e "${HOME:-/root}/.docker" ]; then
-    mounts+=(--volume "$folder/docker:${HOME:-/root}/.docker:Z")
-  fi
   if [ -n "$storage" ]; then
     mounts+=(--volume "$storage" --volume "$folder/image:/tekton/image:Z")
   fi
@@ -383,7 +392,7 @@ remove_removed() {
   for ((n = ${#removed[@]} - 1; n >= 0; n--)); do
     for i in "${!folders[@]}"; do
       [[ ${removed[n]} = "${folders[i]}"/* ]] || continue
-      path=${paths[i]%/}/${removed[n]#"${folders[i]}/"}
+      path=${paths[i]}/${removed[n]#"${folders[i]}/"}
       if [ -d "$path" ] && [ ! -L "$path" ]; then
         rmdir "$path" 2>/dev/null || true
       else

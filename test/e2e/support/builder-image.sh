@@ -4,7 +4,7 @@
 set -euo pipefail
 root=$1
 packages=(
-  bash buildah ca-certificates coreutils curl dash diffutils findutils grep gzip hostname jq libc-bin mawk
+  bash buildah ca-certificates coreutils curl dash diffutils findutils grep gzip hostname jq libc-bin
   openssh-client rsync sed tar uidmap util-linux
 )
 mkdir -p "$root"/usr/{bin,sbin,lib,lib64} "$root"/{etc/containers,root,tmp,var/tmp,run,proc,sys,dev,workspace}
@@ -17,9 +17,11 @@ for package in "${packages[@]}"; do
   dpkg --listfiles "$package"
 done | grep -v -E '^/usr/share/(doc|man|locale|info|bash-completion|lintian|bug|zsh|fish|perl5)|^/\.$' >"$root/listed"
 while IFS= read -r file; do
-  [ -d "$file" ] && [ ! -L "$file" ] || printf '%s\n' "$file"
+  if [ -f "$file" ]; then
+    printf '%s\n' "$file"
+  fi
 done <"$root/listed" >"$root/files"
-printf '%s\n' /usr/bin/awk /bin/sh /usr/share/containers/* >>"$root/files"
+printf '%s\n' /bin/sh /usr/share/containers/* >>"$root/files"
 # Most of them are linked to nothing, and ldd calls that a failure.
 { xargs -d '\n' -a "$root/files" ldd 2>/dev/null || true; } | grep -o '/[^ :]*' | grep '\.so' | sort -u >"$root/libraries"
 sort -u "$root/files" "$root/libraries" >"$root/listed"

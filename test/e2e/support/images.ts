@@ -1,0 +1,42 @@
+import { mkdir, copyFile } from 'node:fs/promises';
+import path from 'node:path';
+import { mustRun } from '#sandbox/hosts/command.ts';
+import type { Registry } from './registry.ts';
+
+export interface Images {
+  /** What build steps run in. */
+  readonly builder: string;
+  /** A base image: busybox alone. */
+  readonly base: string;
+}
+
+/** Makes two images out of this machine's own programs and pushes them. */
+export async function pushImages(registry: Registry, folder: string): Promise<Images> {
+  const builder = path.join(folder, 'builder');
+  await mustRun('bash', [path.join(import.meta.dirname, 'builder-image.sh'), builder]);
+  const base = path.join(folder, 'base');
+  await mkdir(path.join(base, 'bin'), { recursive: true });
+  await copyFile('/bin/busybox', path.join(base, 'bin/busybox'));
+  await mustRun('sh', ['-c', 'chroot "$1" /bin/busybox --install -s /bin', 'sh', base]);
+  return {
+    builder: await push(registry, { name: 'builder', folder: builder, storage: folder }),
+    base: await push(registry, { name: 'busybox', folder: base, storage: folder }),
+  };
+}
+
+async function push(registry: Registry, image: { name: string; folder: string; storage: string }): Promise<string> {
+  const buildah = async (...args: readonly string[]): Promise<string> =>
+    (
+      await mustRun('buildah', [
+        ...['--root', path.join(image.storage, 'root'), '--runroot', path.join(image.storage, 'runroot')],
+        ...['--storage-driver', 'vfs', ...args],
+      ])
+    ).trim();
+  const name = `${registry.name}/sandbox/${image.name}:1`;
+  const container = await buildah('from', 'scratch');
+  await buildah('add', '--quiet', container, image.folder, '/');
+  await buildah('config', '--env', 'PATH=/usr/sbin:/usr/bin:/sbin:/bin', container);
+  await buildah('commit', '--quiet', '--rm', container, name);
+  await buildah('push', '--quiet', '--tls-verify=false', '--creds', `${registry.user}:${registry.password}`, name);
+  return name;
+}
