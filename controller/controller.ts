@@ -17,7 +17,7 @@ import type { HostKeyPolicy } from './host/host-key.ts';
 import { createHostOperations } from './host/host.ts';
 import { generateKeyPair, type KeyType } from './host/keys.ts';
 import { LEDGER_NAME, parseDebt } from './host/ledger.ts';
-import { parseRecord, RECORDS_NAME } from './host/records.ts';
+import { endpointId, parseRecord, RECORDS_NAME } from './host/records.ts';
 import { Store } from './host/store.ts';
 import { KeySource } from './key-source.ts';
 import type { Leader } from './leader.ts';
@@ -88,6 +88,8 @@ export async function startController(options: ControllerOptions): Promise<Runni
         policy: settings.hostKeyPolicy,
         instance,
         onFirstKey,
+        onStateChange: (state) =>
+          metrics.connectionUp.set({ endpoint: endpointId(endpoint) }, state === 'connected' ? 1 : 0),
         onOperation: ({ operation, outcome, seconds }) => metrics.sshSeconds.observe({ operation, outcome }, seconds),
         clock,
         log,

@@ -62,6 +62,12 @@ export function createMetrics(registry: Registry) {
       SHORT,
     ),
     reconcileSeconds: histogram('reconcile_seconds', 'Seconds of one pass over one TaskRun', [] as const, SHORT),
+    connectionUp: new Gauge({
+      name: `${METRICS_PREFIX}host_connection_up`,
+      help: '1 while there is an SSH connection to this address',
+      labelNames: ['endpoint'],
+      registers,
+    }),
     strayAccounts: counter('stray_accounts_removed', 'Accounts with our mark that belonged to no TaskRun', [
       'host',
     ] as const),
