@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { InvalidArgumentError, Option } from 'commander';
 
 import { systemClock } from '#shared/clock.ts';
-import { createCommand, parseDuration, type CommonFlags } from '#shared/flags.ts';
+import { createCommand, durationOption, type CommonFlags } from '#shared/flags.ts';
 import { KubeClient } from '#shared/kubernetes/client.ts';
 import { loadKubeConfig } from '#shared/kubernetes/config.ts';
 import type { KubeObject } from '#shared/kubernetes/objects.ts';
@@ -41,11 +41,12 @@ const command = createCommand(
       .choices(['on', 'off'])
       .default('on'),
   )
-  .option(
-    '--scan-interval <duration>',
-    'with the webhook on: how often to look for TaskRuns that it missed',
-    parseDuration,
-    parseDuration('1m'),
+  .addOption(
+    durationOption(
+      '--scan-interval <duration>',
+      'with the webhook on: how often to look for TaskRuns that it missed',
+      '1m',
+    ),
   )
   .addOption(
     new Option('--host-key-policy <policy>', 'what to do with a host whose key is neither pinned nor known')
@@ -55,11 +56,12 @@ const command = createCommand(
   .addOption(
     new Option('--key-type <type>', 'type of the keys made for TaskRuns').choices(KEY_TYPES).default('ed25519'),
   )
-  .option(
-    '--let-go-after <duration>',
-    'how long to try to remove an account before its TaskRun is let go and the rest is owed',
-    parseDuration,
-    parseDuration('10m'),
+  .addOption(
+    durationOption(
+      '--let-go-after <duration>',
+      'how long to try to remove an account before its TaskRun is let go and the rest is owed',
+      '10m',
+    ),
   )
   .option('--account-max-processes <n>', 'limit of processes for each account (default: the host decides)', parseCount)
   .option(

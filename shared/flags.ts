@@ -20,10 +20,11 @@ export function createCommand(
   return new Command(name)
     .description(description)
     .option('--kubeconfig <file>', "cluster to talk to (default: the Pod's own, then KUBECONFIG, then ~/.kube/config)")
-    .option(
-      '--namespace <name>',
-      'namespace of this installation (default: POD_NAMESPACE, then multi-platform-controller)',
-      env.POD_NAMESPACE ?? DEFAULT_NAMESPACE,
+    .addOption(
+      new Option('--namespace <name>', 'namespace of this installation').default(
+        env.POD_NAMESPACE ?? DEFAULT_NAMESPACE,
+        `POD_NAMESPACE, then ${DEFAULT_NAMESPACE}`,
+      ),
     )
     .option('--metrics-port <port>', 'port for /metrics; 0 picks a free one', parsePort, 8080)
     .option('--health-port <port>', 'port for /healthz and /readyz; 0 picks a free one', parsePort, 8081)
@@ -44,6 +45,11 @@ const UNIT_MS: ReadonlyMap<string, number> = new Map([
   ['m', 60_000],
   ['h', 3_600_000],
 ]);
+
+/** An option that takes a duration; `initial` is its default, as a person writes it. */
+export function durationOption(flags: string, description: string, initial: string): Option {
+  return new Option(flags, description).argParser(parseDuration).default(parseDuration(initial), initial);
+}
 
 /** Parses a duration such as `90s`, `10m` or `2h` into milliseconds. */
 export function parseDuration(text: string): number {

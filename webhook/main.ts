@@ -1,7 +1,7 @@
 import { Option } from 'commander';
 
 import { systemClock } from '#shared/clock.ts';
-import { createCommand, parseDuration, parsePort, type CommonFlags } from '#shared/flags.ts';
+import { createCommand, durationOption, parsePort, type CommonFlags } from '#shared/flags.ts';
 import { KubeClient } from '#shared/kubernetes/client.ts';
 import { loadKubeConfig } from '#shared/kubernetes/config.ts';
 import { createLog } from '#shared/log.ts';
@@ -36,12 +36,7 @@ const command = createCommand('webhook', 'Marks TaskRuns that need a build host 
     'multi-platform-controller-webhook-certificate',
   )
   .option('--certificate-dir <folder>', 'folder with tls.crt and tls.key, read again when they change', '/certificate')
-  .option(
-    '--drain <duration>',
-    'how long to go on answering after a signal to stop',
-    parseDuration,
-    parseDuration('5s'),
-  )
+  .addOption(durationOption('--drain <duration>', 'how long to go on answering after a signal to stop', '5s'))
   .parse();
 
 await runProcess(() => {
