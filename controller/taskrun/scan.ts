@@ -8,6 +8,8 @@ import { LABEL } from '#shared/names.ts';
 import { viewOf, type TaskRunView } from './view.ts';
 
 const PAGE_SIZE = 200;
+/** Between pages: there may be ten thousand TaskRuns that are not ours, and nobody waits for this. */
+const PAGE_PAUSE_MS = 250;
 
 export interface ScanOptions {
   client: KubeClient;
@@ -35,6 +37,7 @@ export async function scanForUnmarked(options: ScanOptions): Promise<void> {
         });
         for (const item of page.items) onFound(viewOf(item));
         token = page.metadata.continue || undefined;
+        if (token !== undefined) await clock.sleep(PAGE_PAUSE_MS, signal);
       } while (token !== undefined && !signal.aborted);
     } catch (error) {
       log.warn({ err: error }, `looking for unmarked TaskRuns was interrupted: ${messageOf(error)}`);

@@ -32,7 +32,7 @@ export interface DeletePreconditions {
 
 export interface KubeClientOptions {
   config: KubeConfig;
-  /** Called before each request that writes; throws where we may not write any more (leadership lost). */
+  /** Called right before a request that writes is sent; throws where we may not write any more (leadership lost). */
   beforeWrite?: () => void;
   /** Called after each request. `status` is 0 where no answer came. */
   onRequest?: (request: { method: string; status: number; seconds: number }) => void;
@@ -113,7 +113,6 @@ export class KubeClient {
   ): Promise<T> {
     let unauthorized = false;
     for (let attempt = 1; ; attempt++) {
-      if (method !== 'GET') this.#options.beforeWrite?.();
       try {
         return await this.#once<T>(method, path, options);
       } catch (error) {
@@ -158,6 +157,7 @@ export class KubeClient {
         { ...credentials, agent, method, headers },
         payload,
         options.timeoutMs ?? this.#options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
+        method === 'GET' ? undefined : this.#options.beforeWrite,
       );
       status = response.status;
       const body = parse(response.body);
@@ -226,6 +226,7 @@ function send(
   options: https.RequestOptions,
   payload: Buffer | undefined,
   timeoutMs: number,
+  beforeSend: (() => void) | undefined,
 ): Promise<RawResponse> {
   return new Promise((resolve, reject) => {
     const transport = url.protocol === 'http:' ? http : https;
@@ -236,7 +237,15 @@ function send(
       );
     });
     request.on('error', reject);
-    request.end(payload);
+    // Only now does it leave: it may have waited for a free connection, and a process that was frozen meanwhile must not send it.
+    request.once('socket', () => {
+      try {
+        beforeSend?.();
+        request.end(payload);
+      } catch (error) {
+        request.destroy(error instanceof Error ? error : undefined);
+      }
+    });
   });
 }
 
