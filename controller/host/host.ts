@@ -55,7 +55,7 @@ const TIMEOUT_MS: Readonly<Record<ScriptName, number>> = {
 const MAX_CLOCK_SKEW_MS = 5 * 60_000;
 
 /** What goes into a GECOS field and is told apart by blanks there. */
-const PLAIN_WORD = /^[A-Za-z0-9._-]{1,64}$/;
+const PLAIN_WORD = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 /** @throws AppError `host.instance` where the name of the installation is no plain word. */
 export function createHostOperations(options: HostOptions): HostOperations {

@@ -1,0 +1,241 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { HOST_ERROR, type HostOperations } from '#controller/host/contract.ts';
+import type { ExecResult, Host } from '#sandbox/hosts/host.ts';
+import { type HostFixture, type TestAccount, hostErrorOf, onHost, startHostFixture } from './host-fixture.ts';
+
+vi.setConfig({ testTimeout: 60_000 });
+/** The machine may have other things to do. */
+const PATIENCE_MS = 20_000;
+
+let fixture: HostFixture;
+let host: Host;
+let operations: HostOperations;
+/** What the account under test leaves is the tenant's doing; the neighbour must not notice its removal. */
+let tenant: TestAccount;
+let neighbour: TestAccount;
+
+beforeAll(async () => {
+  fixture = await startHostFixture([{ name: 'plain', platform: 'linux/arm64' }]);
+  host = fixture.host('plain');
+  operations = fixture.operations(host);
+  neighbour = await fixture.create(operations);
+  await asNeighbour(`
+    umask 022; echo mine >kept; echo mine >/tmp/neighbour; echo mine >/dev/shm/neighbour; ipcmk --shmem 1
+    setsid sleep 1000 >/dev/null 2>&1 </dev/null &`);
+}, 300_000);
+
+beforeEach(async () => {
+  tenant = await fixture.create(operations);
+});
+
+afterAll(async () => {
+  await fixture.stop();
+});
+
+async function asTenant(script: string): Promise<ExecResult> {
+  return await fixture.login(host, tenant, script);
+}
+
+async function asNeighbour(script: string): Promise<ExecResult> {
+  return await fixture.login(host, neighbour, script);
+}
+
+/** Removes the account under test and says what there is now. */
+async function remove(): Promise<unknown> {
+  await operations.removeAccount(tenant.account);
+  return {
+    accounts: await host.accounts(),
+    left: await host.leftovers(),
+    neighbour: [
+      await onHost(host, `cat ${neighbour.home}/kept /tmp/neighbour /dev/shm/neighbour`),
+      await onHost(host, `awk -v uid="$(id -u ${neighbour.account})" '$8 == uid' /proc/sysvipc/shm | wc -l`),
+      ...(await host.processesOf(neighbour.account)).map(({ command }) => command),
+    ],
+  };
+}
+
+function onlyTheNeighbour(): unknown {
+  return { accounts: [neighbour.account], left: [], neighbour: ['mine\nmine\nmine\n', '1\n', 'sleep'] };
+}
+
+async function commandsOfTenant(): Promise<string[]> {
+  return (await host.processesOf(tenant.account)).map(({ command }) => command);
+}
+
+describe('removing ends', () => {
+  test('daemons that left their session', async () => {
+    await asTenant(`
+      (setsid sleep 1001 &) >/dev/null 2>&1 </dev/null
+      nohup sleep 1002 >/dev/null 2>&1 </dev/null &
+      setsid sh -c 'trap "" TERM HUP INT; while :; do sleep 1; done' >/dev/null 2>&1 </dev/null &
+      sleep 0.2`);
+    expect((await commandsOfTenant()).length).toBeGreaterThanOrEqual(4);
+    expect(await remove()).toEqual(onlyTheNeighbour());
+  });
+
+  test('a session that is open, and whatever it starts', async () => {
+    const session = asTenant('while :; do sleep 0.01; done');
+    await vi.waitFor(async () => expect((await commandsOfTenant()).length).toBeGreaterThanOrEqual(2), PATIENCE_MS);
+    expect(await remove()).toEqual(onlyTheNeighbour());
+    expect((await session).code).toBe(255);
+  });
+
+  test('a fork bomb', async () => {
+    await operations.removeAccount(tenant.account);
+    tenant = await fixture.create(operations, { limits: { maxProcesses: 60 } });
+    await asTenant(`
+      cat >bomb <<'BOMB'
+      while :; do sh ./bomb & sh ./bomb & done 2>/dev/null
+BOMB
+      setsid sh ./bomb >/dev/null 2>&1 </dev/null & sleep 0.5`);
+    await vi.waitFor(async () => expect((await commandsOfTenant()).length).toBeGreaterThan(40), PATIENCE_MS);
+    expect(await remove()).toEqual(onlyTheNeighbour());
+  });
+
+  test('processes that are stopped, or traced by one of their own', async () => {
+    await asTenant(`
+      setsid sleep 1003 >/dev/null 2>&1 </dev/null & sleep 0.2; kill -STOP $!
+      setsid strace -o trace -f sleep 1004 >/dev/null 2>&1 </dev/null &
+      sleep 0.5`);
+    expect(await commandsOfTenant()).toEqual(expect.arrayContaining(['sleep', 'strace']));
+    expect(await remove()).toEqual(onlyTheNeighbour());
+  });
+
+  test('processes in a user namespace, also those of subordinate user ids', async () => {
+    const launch = `unshare --user --map-root-user --map-users auto --map-groups auto --pid --fork --mount-proc`;
+    const inside = `setpriv --reuid=1000 --clear-groups sleep 1005 & exec sleep 1006`;
+    await asTenant(`mkdir box; setsid ${launch} sh -c '${inside}' >box/log 2>&1 </dev/null & sleep 0.5; cat box/log`);
+    const first = Number(await onHost(host, `grep ^${tenant.account}: /etc/subuid | cut -d : -f 2`));
+    const userIds = (await onHost(host, `grep -h ^Uid: /proc/[0-9]*/status | cut -f 2 | sort -un`)).trim().split('\n');
+    expect(userIds.some((id) => Number(id) >= first && Number(id) < first + 65_536)).toBe(true);
+    expect(await remove()).toEqual(onlyTheNeighbour());
+  });
+});
+
+describe('removing deletes', () => {
+  test('whatever is in the home, however it is named, nested and protected', async () => {
+    await asTenant(`
+      echo x >"$(printf 'line\\nfeed \\\\ "quote" -rf')"; mkdir -p 'a b/ c'; echo x >'a b/ c/ü'; chmod 000 'a b/ c' 'a b'
+      mkdir .hidden; ln kept hard 2>/dev/null; mkfifo fifo; chmod 000 .
+      deep=/tmp/deep; mkdir $deep; cd $deep; for i in $(seq 300); do mkdir ddddddddddddddddddd; cd ddddddddddddddddddd; done`);
+    expect(await remove()).toEqual(onlyTheNeighbour());
+  });
+
+  test('files of subordinate user ids, as rootless containers leave them', async () => {
+    await asTenant(`
+      unshare --user --map-root-user --map-users auto --map-groups auto sh -c '
+        mkdir box /tmp/box; touch box/file /tmp/box/file /var/tmp/boxed; chown -R 1000:1000 box /tmp/box /var/tmp/boxed'`);
+    expect(await onHost(host, 'stat -c %u /var/tmp/boxed')).not.toBe(await onHost(host, `id -u ${tenant.account}`));
+    expect(await remove()).toEqual(onlyTheNeighbour());
+  });
+
+  test('files in shared folders, and nothing of others in them', async () => {
+    await asTenant(`
+      mkdir /tmp/shared /var/tmp/own; chmod 777 /tmp/shared; echo x >/tmp/x; echo x >/var/tmp/own/x; echo x >/dev/shm/x
+      ln -s /etc /tmp/etc; echo x >"/tmp/$(printf 'odd\\nname')"`);
+    await asNeighbour('mkdir /tmp/open; chmod 777 /tmp/open; echo mine >/tmp/open/mine');
+    await asTenant('echo x >/tmp/open/theirs; mkdir /tmp/open/folder; ln -s /etc/passwd /tmp/open/link');
+    expect(await remove()).toEqual(onlyTheNeighbour());
+    expect(await onHost(host, 'ls /tmp/open')).toBe('mine\n');
+    expect(await onHost(host, 'ls /etc/passwd /etc/hosts | wc -l')).toBe('2\n');
+  });
+
+  test('mail, timetables, jobs, limits and IPC objects', async () => {
+    await operations.removeAccount(tenant.account);
+    tenant = await fixture.create(operations, { limits: { maxProcesses: 100 } });
+    const { account } = tenant;
+    await onHost(
+      host,
+      `install -o ${account} /dev/null /var/mail/${account}
+       mkdir -p /var/spool/cron/crontabs /var/spool/cron/atjobs
+       install -o ${account} /dev/null /var/spool/cron/crontabs/${account}
+       install -o ${account} /dev/null /var/spool/cron/atjobs/a0000101`,
+    );
+    await asTenant('ipcmk --shmem 100; ipcmk --semaphore 3; ipcmk --queue; touch /dev/mqueue/queue');
+    expect((await onHost(host, `ipcs | grep -c ${account.slice(0, 8)}`)).trim()).toBe('3');
+    expect(await remove()).toEqual(onlyTheNeighbour());
+    expect(await onHost(host, 'ls -A /dev/mqueue /var/spool/cron/crontabs /var/spool/cron/atjobs')).not.toMatch(/u-|a0/);
+    expect(await onHost(host, 'ls /etc/security/limits.d')).not.toContain(account);
+  });
+});
+
+describe('removing is not led astray', () => {
+  test('by links to what is not the account’s', async () => {
+    await onHost(host, 'mkdir -p /srv/precious; echo precious >/srv/precious/file; echo precious >/root/precious');
+    await asTenant(`
+      rm -rf .ssh; ln -s /root .ssh; ln -s /srv/precious data; ln -s / root; mkdir .local; ln -s /etc .local/share
+      ln -s /srv/precious /tmp/data; ln -s /srv /var/tmp/data; ln -s /root /dev/shm/data`);
+    expect(await remove()).toEqual(onlyTheNeighbour());
+    expect(await onHost(host, 'cat /srv/precious/file /root/precious /root/.ssh/authorized_keys')).toBe(
+      `precious\nprecious\n${fixture.adminKey.publicKey}\n`,
+    );
+  });
+
+  test('by a link in place of what it is about to make', async () => {
+    await onHost(host, `userdel ${tenant.account}; rm -r ${tenant.home}; ln -s /srv ${tenant.home}`);
+    const { account, taskRunUid, key } = tenant;
+    await operations.createAccount({
+      account,
+      taskRunUid,
+      publicKey: key.publicKey,
+      expiresAtMs: Date.now() + 60_000,
+      limits: {},
+    });
+    expect((await asTenant('pwd -P')).stdout).toBe(`${tenant.home}\n`);
+    expect(await onHost(host, 'ls -A /srv; stat -c %U /srv')).toBe('precious\nroot\n');
+    expect(await remove()).toEqual(onlyTheNeighbour());
+  });
+
+  test('by a bind mount of something else into the home: it stops and says so', async () => {
+    await asTenant('mkdir mnt');
+    await onHost(host, `mount --bind /srv/precious ${tenant.home}/mnt`);
+    const error = await hostErrorOf(operations.removeAccount(tenant.account));
+    expect(error).toMatchObject({ code: HOST_ERROR.failed, mayHaveActed: true });
+    expect(error.message).toContain(`a mount at ${tenant.home}/mnt`);
+    expect(await onHost(host, 'cat /srv/precious/file')).toBe('precious\n');
+    expect((await asTenant('true')).code).toBe(255);
+    await onHost(host, `umount ${tenant.home}/mnt`);
+    expect(await remove()).toEqual(onlyTheNeighbour());
+  });
+
+  test('by a file system on top of the home', async () => {
+    await onHost(host, `mount -t tmpfs tmpfs ${tenant.home}`);
+    expect(await remove()).toEqual(onlyTheNeighbour());
+    expect(await onHost(host, 'grep -c u- /proc/self/mountinfo || true')).toBe('0\n');
+  });
+
+  test('by an entry that is marked as ours and is not', async () => {
+    const { account, taskRunUid } = tenant;
+    const mark = `multi-platform-controller instance=installation-1 taskrun=${taskRunUid}`;
+    const before = await onHost(host, `grep ^${account}: /etc/passwd`);
+    for (const change of [
+      `usermod --home /root ${account}`,
+      `usermod --home /home/../root ${account}`,
+      `usermod --home / ${account}`,
+      `sed -i 's|^\\(${account}\\):x:[0-9]*|\\1:x:0|' /etc/passwd`,
+      `sed -i 's|^\\(${account}\\):x:[0-9]*|\\1:x:33|' /etc/passwd`,
+      `sed -i "s|^\\(${account}\\):x:[0-9]*|\\1:x:$(id -u ${neighbour.account})|" /etc/passwd`,
+      `usermod --comment 'multi-platform-controller instance=installation taskrun=${taskRunUid}' ${account}`,
+      `usermod --comment 'not ${mark}' ${account}`,
+    ]) {
+      await onHost(host, `${change} 2>&1`);
+      const refused = await hostErrorOf(operations.removeAccount(account));
+      expect({ change, code: refused.code }).toEqual({ change, code: HOST_ERROR.foreignAccount });
+      await onHost(host, `sed -i 's|^${account}:.*|${before.trim()}|' /etc/passwd`);
+    }
+    expect((await asTenant('echo fine')).stdout).toBe('fine\n');
+    expect(await remove()).toEqual(onlyTheNeighbour());
+  });
+});
+
+describe('removing that was cut short', () => {
+  test.each([
+    ['the account was shut', 'usermod --lock --expiredate 1 --shell /usr/sbin/nologin ACCOUNT'],
+    ['the home was deleted', 'rm -r /home/ACCOUNT'],
+    ['the entry was deleted', 'userdel ACCOUNT'],
+    ['one file of accounts was written', "sed -i '/^ACCOUNT:/d' /etc/passwd"],
+  ])('after %s is done the next time', async (_, step) => {
+    await onHost(host, step.replaceAll('ACCOUNT', tenant.account));
+    expect(await remove()).toEqual(onlyTheNeighbour());
+  });
+});
