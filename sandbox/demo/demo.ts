@@ -8,7 +8,7 @@ import { ensureCommands } from '../packages.ts';
 import type { Progress } from '../progress.ts';
 import { type Sandbox, startSandbox } from '../sandbox.ts';
 import { Observer } from './observer.ts';
-import { type Findings, type Report, reportOf } from './report.ts';
+import { type Findings, reportOf } from './report.ts';
 import type { Screen } from './screen.ts';
 import { render } from './view.ts';
 import { createTaskRuns, createTasks, HOSTS, type Job, jobs, NAMESPACE } from './workload.ts';
@@ -31,7 +31,7 @@ export async function runDemo(options: {
   clock: Clock;
   builds: number;
   startMs: number;
-}): Promise<{ report: Report; problems: string[] }> {
+}): Promise<ReturnType<typeof reportOf>> {
   const { sandbox, screen, progress, clock, builds, startMs } = options;
   const { client } = sandbox;
   await sandbox.createNamespace(NAMESPACE);

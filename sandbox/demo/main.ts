@@ -59,7 +59,7 @@ try {
       progress.step('stopping…');
       exitCode = 130;
     } else {
-      out.write(`${summary(done.report, done.problems)}\n`);
+      out.write(`${summary(done.report, done.problems, done.refusal)}\n`);
       if (output === 'json') process.stdout.write(`${JSON.stringify(done.report)}\n`);
       exitCode = done.problems.length === 0 ? 0 : 1;
     }

@@ -51,7 +51,7 @@ export function disappointment(run: Observed, log: string, hostNames: boolean): 
   }
 }
 
-export function reportOf(findings: Findings): { report: Report; problems: string[] } {
+export function reportOf(findings: Findings): { report: Report; problems: string[]; refusal: string } {
   const { taskRuns, logs, hostNames } = findings;
   const judged = taskRuns.map((run) => ({
     run,
@@ -82,7 +82,8 @@ export function reportOf(findings: Findings): { report: Report; problems: string
     ...findings.secretsLeft.map((left) => `a Secret is left: ${left}`),
     ...withFinalizer.map(({ job }) => `the finalizer is left on ${job.name}`),
   ];
-  return { report, problems };
+  const refused = taskRuns.find(({ job }) => job.expectation === 'refused')?.job.name ?? '';
+  return { report, problems, refusal: lastLine(logs.get(refused) ?? '') };
 }
 
 /** From Pod to Secret, where a slot was free: what waits in the queue waits for others' builds. */
@@ -97,13 +98,14 @@ export function percentile(values: readonly number[], percent: number): number {
   return sorted[Math.max(0, Math.ceil((percent / 100) * sorted.length) - 1)] ?? 0;
 }
 
-/** For a person. */
-export function summary(report: Report, problems: readonly string[]): string {
+/** For a person. `refusal` is what the TaskRun for the unknown platform was told. */
+export function summary(report: Report, problems: readonly string[], refusal: string): string {
   const { secretLatencyMs: latency, taskRuns } = report;
   const lines = [
     '',
     `${report.succeeded} TaskRuns built on a host of their platform and brought the result back,`,
     `${report.failedAsExpected} for a platform that nobody has was told so, ${report.untouched} without PLATFORM was left alone: ${taskRuns} in all.`,
+    `  it was told: ${refusal}`,
     `Hosts over their slots: ${report.overCommitted}. Left behind: ${report.accountsLeft} accounts, ${report.secretsLeft} Secrets, ${report.finalizersLeft} finalizers.`,
     `From Pod to Secret where a slot was free: p50 ${latency.p50} ms, p99 ${latency.p99} ms. The whole demo took ${report.seconds} s.`,
     ...problems.map((problem) => `PROBLEM: ${problem}`),

@@ -1,5 +1,9 @@
 import type { Output } from '../progress.ts';
 
+export interface Terminal extends Output {
+  readonly rows?: number | undefined;
+}
+
 /** Where the demo shows what happens. */
 export interface Screen {
   /** Something has happened. */
@@ -11,7 +15,7 @@ export interface Screen {
 }
 
 /** A picture that moves on a terminal; plain lines, one for each event, elsewhere and where NO_COLOR or TERM=dumb ask for it. */
-export function createScreen(output: Output, env: NodeJS.ProcessEnv): Screen {
+export function createScreen(output: Terminal, env: NodeJS.ProcessEnv): Screen {
   const plain = output.isTTY !== true || env['TERM'] === 'dumb' || (env['NO_COLOR'] ?? '') !== '';
   return plain ? plainScreen(output) : liveScreen(output);
 }
@@ -30,22 +34,25 @@ const SHOW_CURSOR = `${ESC}?25h`;
 const CLEAR_BELOW = `${ESC}J`;
 const CLEAR_LINE_END = `${ESC}K`;
 
-function liveScreen(output: Output): Screen {
+function liveScreen(output: Terminal): Screen {
   let height = 0;
+  let isOpen = false;
   let closed = false;
-  output.write(HIDE_CURSOR);
   return {
     event: () => undefined,
     draw: (render) => {
       if (closed) return;
-      // One column stays free: a full line would wrap on some terminals.
-      const lines = render((output.columns ?? 80) - 1);
+      if (!isOpen) output.write(HIDE_CURSOR);
+      isOpen = true;
+      // One column stays free: a full line would wrap on some terminals. What has scrolled away cannot be drawn over.
+      const lines = render((output.columns ?? 80) - 1).slice(0, (output.rows ?? 24) - 1);
       const up = height === 0 ? '' : `${ESC}${height}A\r`;
       output.write(`${up}${lines.map((line) => `${line}${CLEAR_LINE_END}\n`).join('')}${CLEAR_BELOW}`);
       height = lines.length;
     },
     close: () => {
-      if (!closed) output.write(SHOW_CURSOR);
+      if (isOpen) output.write(SHOW_CURSOR);
+      isOpen = false;
       closed = true;
     },
   };

@@ -87,7 +87,7 @@ export async function createTasks(client: KubeClient): Promise<void> {
 }
 
 export async function createTaskRuns(client: KubeClient, all: readonly Job[]): Promise<void> {
-  await Promise.all(all.map((job) => client.create<TaskRun>(PATH.taskRuns(NAMESPACE), taskRunOf(job))));
+  for (const job of all) await client.create<TaskRun>(PATH.taskRuns(NAMESPACE), taskRunOf(job));
 }
 
 function taskRunOf({ name, platform }: Job): TaskRun {

@@ -17,6 +17,14 @@ const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 /** In many containers these are mounts, which an overlay of `/` does not show. */
 const COPIED = ['etc/resolv.conf', 'etc/hosts'];
 
+const OVERLAY_FOLDERS = [
+  { folder: 'upper', mode: 0o755 },
+  { folder: 'upper/.pod', mode: 0o700 },
+  { folder: 'upper/etc', mode: 0o755 },
+  { folder: 'work', mode: 0o755 },
+  { folder: 'root', mode: 0o755 },
+] as const;
+
 const KILLED = 137;
 
 /**
@@ -68,12 +76,12 @@ class NamespaceSandbox implements PodSandbox {
   async fill(volumes: readonly VolumeContent[]): Promise<void> {
     const root = await this.#up.promise;
     for (const volume of volumes) {
-      const folder = path.join(root, 'volumes', volume.name);
-      await makeFolder(folder, 0o777);
+      const folder = path.join('volumes', volume.name);
+      await makeFolder(root, folder, 0o777);
       if (volume.readOnly) this.#readOnly.add(volume.name);
       for (const { path: name, content, mode } of volume.files) {
-        const file = path.join(folder, name);
-        await mkdir(path.dirname(file), { recursive: true });
+        await makeFolder(root, path.dirname(path.join(folder, name)), 0o777);
+        const file = path.join(root, folder, name);
         await writeFile(file, content);
         await chmod(file, mode);
       }
@@ -84,16 +92,8 @@ class NamespaceSandbox implements PodSandbox {
     const root = await this.#up.promise;
     const folder = path.join(root, 'containers', container.name);
     const mounts = await Promise.all(container.mounts.map((mount) => this.#sourceOf(root, mount)));
-    await makeFolder(path.join(folder, 'upper'), 0o755);
-    await Promise.all(
-      [
-        { folder: 'work', mode: 0o755 },
-        { folder: 'root', mode: 0o755 },
-        { folder: 'upper/.pod', mode: 0o700 },
-        { folder: 'upper/etc', mode: 0o755 },
-        ...PRIVATE_FOLDERS,
-      ].map((made) => makeFolder(path.join(folder, made.folder), made.mode)),
-    );
+    await makeFolder(root, path.join('containers', container.name), 0o755);
+    for (const made of [...OVERLAY_FOLDERS, ...PRIVATE_FOLDERS]) await makeFolder(folder, made.folder, made.mode);
     await Promise.all(
       COPIED.map((file) => copyFile(`/${file}`, path.join(folder, 'upper', file)).catch(() => undefined)),
     );
@@ -170,13 +170,25 @@ class NamespaceSandbox implements PodSandbox {
     const { volume, mountPath, subPath = '', readOnly } = mount;
     const source = path.join('volumes', volume, subPath);
     const found = await stat(path.join(root, source)).catch(() => undefined);
-    if (found === undefined) await makeFolder(path.join(root, source), 0o777);
+    if (found === undefined) await makeFolder(root, source, 0o777);
     return { source, mountPath, isFile: found?.isFile() ?? false, readOnly: readOnly || this.#readOnly.has(volume) };
   }
 }
 
-/** The process's umask must not matter. */
-async function makeFolder(folder: string, mode: number): Promise<void> {
-  await mkdir(folder, { recursive: true });
-  await chmod(folder, mode);
+/**
+ * Makes `folder` and what is missing between it and `root`, which is there; the process's umask does not matter.
+ *
+ * Not with mkdir's `recursive`: where `root` lies below /proc and its process has just ended, that never comes back.
+ */
+async function makeFolder(root: string, folder: string, mode: number): Promise<void> {
+  let at = root;
+  for (const name of folder.split('/').filter(Boolean)) {
+    at = path.join(at, name);
+    try {
+      await mkdir(at);
+      await chmod(at, mode);
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+    }
+  }
 }
