@@ -47,6 +47,7 @@ export class TaskRunReconciler {
   readonly #queue: KeyedQueue;
   readonly #writer: TaskRunWriter;
   readonly #steps: Steps;
+  #isStopping = false;
 
   constructor(options: ReconcilerOptions) {
     const { client, clock, log, events, metrics } = options;
@@ -130,6 +131,7 @@ export class TaskRunReconciler {
   }
 
   stop(): Promise<void> {
+    this.#isStopping = true;
     return this.#queue.stop();
   }
 
@@ -151,6 +153,8 @@ export class TaskRunReconciler {
     if (run === undefined) return;
     if (run.lost) await this.#writer.refresh(run);
     for (let step = 0; step < MAX_STEPS; step++) {
+      // The hosts' connections are closed next: that is no failure of theirs, and the next leader goes on from what is written.
+      if (this.#isStopping) return;
       const decision = this.#decide(run);
       this.#options.log.debug({ ...fieldsOf(run), ...decision }, 'decided');
       if (decision.action === 'none') {
