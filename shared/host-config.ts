@@ -108,9 +108,7 @@ export function parseHostConfig(data: Readonly<Record<string, string>>): HostCon
 
 /** True where the ConfigMap as a whole holds nothing that can be used, though somebody meant it to. */
 export function isUnusable(config: HostConfig): boolean {
-  return (
-    config.hosts.size === 0 && config.localPlatforms.size === 0 && config.problems.some((problem) => problem.fatal)
-  );
+  return config.hosts.size === 0 && config.localPlatforms.size === 0 && config.problems.length > 0;
 }
 
 /** How long a TaskRun may wait for a host of `platform`; undefined: as long as it takes. */
