@@ -57,7 +57,7 @@ export class Reflector<T extends Cached> {
     this.#options = options;
   }
 
-  /** Begins; resolves once the first list is in. */
+  /** Begins; resolves once the first list is in, or it is stopped. */
   start(): Promise<void> {
     this.#running ??= this.#run();
     return this.#synced.promise;
@@ -65,6 +65,8 @@ export class Reflector<T extends Cached> {
 
   async stop(): Promise<void> {
     this.#stop.abort();
+    // Whoever waits for a first list that never came.
+    this.#synced.resolve();
     await this.#running;
   }
 
