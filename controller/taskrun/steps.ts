@@ -20,6 +20,8 @@ import type { TaskRunWriter } from './writer.ts';
 const HOUR_MS = 3_600_000;
 /** The key of a TaskRun without a timeout. */
 const KEY_LIFE_MS = 24 * HOUR_MS;
+/** A user may write a timeout of centuries and milliards of retries: no host knows such a date. */
+const MAX_KEY_LIFE_MS = 365 * KEY_LIFE_MS;
 
 export interface StepsOptions {
   writer: TaskRunWriter;
@@ -162,7 +164,8 @@ export class Steps {
     const { uid, timeoutMs } = run.view;
     const account = accountName(uid);
     const { privateKey, publicKey } = await generateKeyPair();
-    const expiresAtMs = clock.now() + (timeoutMs === undefined ? KEY_LIFE_MS : timeoutMs + HOUR_MS);
+    const keyLifeMs = timeoutMs === undefined ? KEY_LIFE_MS : Math.min(timeoutMs + HOUR_MS, MAX_KEY_LIFE_MS);
+    const expiresAtMs = clock.now() + keyLifeMs;
     run.mayHaveAccount = true;
     const login = await fleet.createAccount(host, { account, taskRunUid: uid, publicKey, expiresAtMs, limits });
     return {

@@ -67,3 +67,11 @@ test('never throws, whatever shape spec and status have', () => {
     ),
   );
 });
+
+test('of a platform of a megabyte little is kept, and it is still malformed', () => {
+  const { platform } = viewOf({
+    metadata: base,
+    spec: { params: [{ name: 'PLATFORM', value: 'a/'.repeat(500_000) }] },
+  } as TaskRun);
+  expect(platform).toEqual({ kind: 'string', value: 'a/'.repeat(100) });
+});

@@ -54,6 +54,9 @@ export interface TaskRunView extends Cached {
   readonly timeoutMs: number | undefined;
 }
 
+/** More than any platform has: two labels of 63 characters each, and the slash. */
+const MAX_PLATFORM_LENGTH = 200;
+
 const KEPT_LABELS: ReadonlySet<string> = new Set(RESERVED_LABELS);
 const KEPT_ANNOTATIONS: ReadonlySet<string> = new Set(RESERVED_ANNOTATIONS);
 
@@ -97,7 +100,12 @@ export function assignedHostOf(view: TaskRunView): string | undefined {
 function platformOf({ spec }: TaskRun): PlatformParam {
   const param = spec?.params?.find((candidate) => candidate.name === PLATFORM_PARAM);
   if (param === undefined) return { kind: 'none' };
-  return typeof param.value === 'string' ? { kind: 'string', value: param.value } : { kind: 'other' };
+  return typeof param.value === 'string' ? { kind: 'string', value: shortened(param.value) } : { kind: 'other' };
+}
+
+/** A user's parameter can be a megabyte, and a slice of a string keeps all of it in memory. */
+function shortened(text: string): string {
+  return text.length <= MAX_PLATFORM_LENGTH ? text : Buffer.from(text.slice(0, MAX_PLATFORM_LENGTH)).toString();
 }
 
 function mountOf({ metadata, status }: TaskRun): TaskRunView['mount'] {
