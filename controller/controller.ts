@@ -67,6 +67,7 @@ export async function startController(options: ControllerOptions): Promise<Runni
   const { config, settings, leader, registry, identity, instance, clock, log } = options;
   const { namespace } = settings;
   const metrics = createMetrics(registry);
+  metrics.leader.set(1);
   const client = new KubeClient({
     config,
     userAgent: 'multi-platform-controller/controller',

@@ -108,7 +108,9 @@ export class EventRecorder {
         if (!isNotFound(error)) throw error;
       }
     }
-    const name = `${target.name.slice(0, 200)}.${nowMs.toString(16)}${(this.#serial++ % 4096).toString(16).padStart(3, '0')}`;
+    // A part of a name must end with a letter or digit too.
+    const prefix = target.name.slice(0, 200).replace(/[^a-z0-9]+$/, '');
+    const name = `${prefix}.${nowMs.toString(16)}${(this.#serial++ % 4096).toString(16).padStart(3, '0')}`;
     await this.#client.create<KubeObject & Record<string, unknown>>(PATH.events(target.namespace), {
       apiVersion: 'v1',
       kind: 'Event',
