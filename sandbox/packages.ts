@@ -13,6 +13,7 @@ const PACKAGES_OF = {
   busybox: 'busybox-static',
   curl: 'curl',
   fish: 'fish',
+  'fuse-overlayfs': 'fuse-overlayfs',
   gcc: 'gcc libc6-dev',
   ip: 'iproute2',
   jq: 'jq',
