@@ -53,6 +53,9 @@ export function planCarried(task: Task, step: MergedStep): CarriedOver {
     carried: effective.map((one) => ({ ...one, excludes: inside(one.path, paths).map(patternOf) })),
     storage: storage?.path,
     reasons: [
+      ...(task.spec.workspaces ?? [])
+        .filter(({ name }) => !/^[\w.-]+$/.test(name))
+        .map(({ name }) => `workspace ${name}: its name cannot name a folder`),
       ...workspaces.flatMap((one) => pathProblems(one.folder, one.path)),
       ...step.volumeMounts.flatMap((mount) => mountProblems(mount, kindOf(task, mount))),
       ...repeated(step.volumeMounts),

@@ -2,7 +2,7 @@ import { Command, CommanderError } from 'commander';
 import { messageOf } from '#shared/errors.ts';
 import { TASKGEN_ERROR, TaskgenError } from './errors.ts';
 import { lineDiff } from './line-diff.ts';
-import type { ScriptParts } from './remote-script.ts';
+import type { ScriptParts } from './script-parts.ts';
 import { remoteTwin } from './twin.ts';
 
 /** What the command needs of the machine that it runs on. A path `-` is standard input or output. */

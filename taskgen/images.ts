@@ -15,7 +15,7 @@ export interface ImagePlan {
 
 export const APPEND_PARAM = 'IMAGE_APPEND_PLATFORM';
 
-const IMAGE_PARAM = /\$\(params(?:\.IMAGE|\[(?:"IMAGE"|'IMAGE')\])\)/;
+const IMAGE_PARAM = /\$\(params(?:\.IMAGE|\[(?:"IMAGE"|'IMAGE')\])\)/g;
 const SHELL = /^#! *(?:\/usr)?(?:\/local)?\/bin\/(?:env +)?(?:|a|ba|da|k|mk|z)sh(?:\s|$)/;
 
 /** @param remote position of the step that runs remotely */
@@ -52,13 +52,15 @@ function namesIn(env: readonly EnvVar[] | null | undefined): string[] {
 }
 
 function isImageVariable({ name, value }: EnvVar): boolean {
-  return name === 'IMAGE' || IMAGE_PARAM.exec(value ?? '')?.[0] === value;
+  return name === 'IMAGE' || (value !== undefined && value.match(IMAGE_PARAM)?.[0] === value);
 }
 
 /** What a step calls by itself has the variable in its environment too; that it reads it is sure only where it declares it. */
 function uses(step: Step, name: string): boolean {
   const { script, command, args, env } = step;
-  const mentions = new RegExp(String.raw`\b${name}\b`).test(JSON.stringify([script, command, args]));
+  const mentions = new RegExp(String.raw`\b${name}\b`).test(
+    textOf([script, command, args]).replaceAll(IMAGE_PARAM, ''),
+  );
   return mentions || (script === undefined && namesIn(env).includes(name));
 }
 
@@ -68,7 +70,7 @@ function isShellScript({ script }: Step): boolean {
 
 function hasImageParam({ step: { script, command, args, workingDir }, image, env }: MergedStep): boolean {
   const values = env.filter((variable) => !isImageVariable(variable)).map(({ value }) => value);
-  return IMAGE_PARAM.test(JSON.stringify([script, command, args, workingDir, image, values]).replaceAll('\\"', '"'));
+  return textOf([script, command, args, workingDir, image, values]).search(IMAGE_PARAM) >= 0;
 }
 
 function directUse(step: Step, position: number): string {
@@ -89,6 +91,10 @@ function taken({ spec }: Task): string[] {
       .filter(({ name }) => name === APPEND_PARAM)
       .map(({ name }) => `param ${name}: the twin needs this name`),
   ];
+}
+
+function textOf(texts: unknown[]): string {
+  return texts.flat().join('\n');
 }
 
 export function titleOf({ name }: Step, position: number): string {

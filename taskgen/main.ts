@@ -1,9 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import { runTaskgen } from './command.ts';
-
-const part = (name: string): string => readFileSync(new URL(`remote/${name}.sh`, import.meta.url), 'utf8');
+import { readScriptParts } from './script-parts.ts';
 
 process.exitCode = await runTaskgen(
   process.argv.slice(2),
@@ -16,5 +14,5 @@ process.exitCode = await runTaskgen(
     print: (content) => process.stdout.write(content),
     printError: (content) => process.stderr.write(content),
   },
-  { step: part('step'), host: part('host'), container: part('container') },
+  readScriptParts(),
 );

@@ -1,13 +1,7 @@
 import type { RemoteStep } from './plan.ts';
+import type { ScriptParts } from './script-parts.ts';
 
-/** The texts that remote scripts are made of: `taskgen/remote/*.sh`. */
-export interface ScriptParts {
-  readonly step: string;
-  readonly host: string;
-  readonly container: string;
-}
-
-/** What follows this line is the step's own script; `step.sh` looks for it. */
+/** What follows this line is the step's own script; `own_script` looks for it. */
 export const MARKER = "# ---- The step's own script, unchanged ----";
 
 /** The lines that go in front of a step's own script, or that are the script where it has none. Ends with a newline. */

@@ -91,7 +91,7 @@ function parseOne(text: string): Document.Parsed {
   }
   const [error] = documents.flatMap(({ errors }) => errors);
   if (error !== undefined) {
-    throw new TaskgenError(TASKGEN_ERROR.malformed, `malformed YAML: ${error.message.split('\n', 1)[0]}`, {
+    throw new TaskgenError(TASKGEN_ERROR.malformed, `malformed YAML: ${error.message.split(/:?\n/, 1)[0]}`, {
       cause: error,
     });
   }

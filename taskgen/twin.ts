@@ -2,7 +2,8 @@ import { type YAMLMap, type YAMLSeq, isSeq, stringify } from 'yaml';
 import { PLATFORM_PARAM, SECRET_PREFIX } from '#shared/names.ts';
 import { APPEND_PARAM } from './images.ts';
 import { type Plan, planTwin } from './plan.ts';
-import { type ScriptParts, remoteScript } from './remote-script.ts';
+import { remoteScript } from './remote-script.ts';
+import type { ScriptParts } from './script-parts.ts';
 import { type Task, parseTask } from './task.ts';
 import { type YamlEditor, blockMap, createYamlEditor, indented, mapIn, valueOf } from './yaml-editor.ts';
 

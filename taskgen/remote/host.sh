@@ -6,7 +6,6 @@
 #   host removed FIND_ARGUMENT…  prints what there was and is no more, each path ended by a NUL
 set -eu
 cd "${0%/scripts/host}"
-umask 077
 
 pull() {
   [ ! -e "$2" ] || export REGISTRY_AUTH_FILE="$2"

@@ -25,13 +25,10 @@ export async function pushImages(registry: Registry, folder: string): Promise<Im
 }
 
 async function push(registry: Registry, image: { name: string; folder: string; storage: string }): Promise<string> {
+  const { storage } = image;
+  const options = ['--root', path.join(storage, 'root'), '--runroot', path.join(storage, 'runroot')];
   const buildah = async (...args: readonly string[]): Promise<string> =>
-    (
-      await mustRun('buildah', [
-        ...['--root', path.join(image.storage, 'root'), '--runroot', path.join(image.storage, 'runroot')],
-        ...['--storage-driver', 'vfs', ...args],
-      ])
-    ).trim();
+    (await mustRun('buildah', [...options, '--storage-driver', 'vfs', ...args])).trim();
   const name = `${registry.name}/sandbox/${image.name}:1`;
   const container = await buildah('from', 'scratch');
   await buildah('add', '--quiet', container, image.folder, '/');

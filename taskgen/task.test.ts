@@ -1,0 +1,84 @@
+import { expect, test } from 'vitest';
+import { refusalOf, taskWith } from './testing.ts';
+
+test.each<[string, string, string, string]>([
+  ['nothing', '', 'taskgen.malformed', 'there is no YAML document in it'],
+  ['a comment', '# nothing\n', 'taskgen.malformed', 'there is no YAML document in it'],
+  [
+    'malformed YAML',
+    'a: [b\n',
+    'taskgen.malformed',
+    'malformed YAML: Flow sequence in block collection must be sufficiently indented and end with a ] at line 2, column 1',
+  ],
+  ['a key twice', 'a: 1\na: 2\n', 'taskgen.malformed', 'malformed YAML: Map keys must be unique at line 2, column 1'],
+  [
+    'two documents',
+    `${taskWith({})}---\n${taskWith({})}`,
+    'taskgen.malformed',
+    'there are 2 YAML documents in it: give the Task a file of its own',
+  ],
+  ['text', 'hello\n', 'taskgen.not-a-task', 'YAML without a kind, not a Task of tekton.dev/v1'],
+  [
+    'a kustomization',
+    'apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: []\n',
+    'taskgen.not-a-task',
+    'a Kustomization of kustomize.config.k8s.io/v1beta1, not a Task of tekton.dev/v1',
+  ],
+  [
+    'a Pipeline',
+    'apiVersion: tekton.dev/v1\nkind: Pipeline\n',
+    'taskgen.not-a-task',
+    'a Pipeline of tekton.dev/v1, not a Task of tekton.dev/v1',
+  ],
+  [
+    'an old Task',
+    taskWith({}).replace('/v1', '/v1beta1'),
+    'taskgen.not-a-task',
+    'a Task of tekton.dev/v1beta1: convert it to tekton.dev/v1 first',
+  ],
+  [
+    'a Task without steps',
+    'apiVersion: tekton.dev/v1\nkind: Task\nmetadata: {name: a}\nspec: {}\n',
+    'taskgen.not-a-task',
+    'not a well-formed Task: spec.steps: Invalid input: expected array, received undefined',
+  ],
+  [
+    'a number as a value',
+    taskWith({ env: [{ name: 'A', value: 1 }] }),
+    'taskgen.not-a-task',
+    'not a well-formed Task: spec.steps.0.env.0.value: Invalid input: expected string, received number',
+  ],
+  [
+    'a remote Task, by its param',
+    taskWith({}, { params: [{ name: 'PLATFORM' }] }),
+    'taskgen.already-remote',
+    'Task example is a remote one already: it has a param PLATFORM',
+  ],
+])('%s', (_, text, code, reason) => {
+  expect(refusalOf(text)).toEqual({ code, reasons: [reason] });
+});
+
+test.each<[string, (text: string) => string, string]>([
+  [
+    'a flow mapping',
+    (text) => text.replace(/spec:\n[^]*/, 'spec: {steps: [{name: build, image: x, script: y}]}\n'),
+    'spec',
+  ],
+  ['a flow list', (text) => text.replace('spec:\n', 'spec:\n  params: [{name: X}]\n'), 'params'],
+  [
+    'an alias',
+    (text) =>
+      text.replace(
+        'spec:\n',
+        'spec:\n  params: &all\n    - name: X\n      type: string\n  results: []\n  volumes: *all\n',
+      ),
+    'volumes',
+  ],
+])('%s that would have to be changed is refused', (_, change, what) => {
+  expect(refusalOf(change(taskWith({})))).toEqual({
+    code: 'taskgen.refused',
+    reasons: [
+      `"${what}" is written in a way that cannot be edited: please write it in block style, without anchors and aliases`,
+    ],
+  });
+});
