@@ -5,8 +5,10 @@ import type { HostSpec } from '#shared/host-config.ts';
 import type { Logger } from '#shared/log.ts';
 
 import { HOST_ERROR, HostError, type AccountRequest, type Endpoint, type HostOperations } from './contract.ts';
-import type { Debt } from './ledger.ts';
-import { endpointId, endpointOf, isEqual, isSameMachine, withEndpoint, type HostRecord } from './records.ts';
+import { accountName } from './account-name.ts';
+import { debtKey, type Debt } from './ledger.ts';
+import { Machines } from './machines.ts';
+import { endpointId, endpointOf, isSameMachine, withEndpoint, type HostRecord } from './records.ts';
 import type { Store } from './store.ts';
 
 /** How long a host that failed is left alone: long enough to recover, short enough that nobody looks for it by hand. */
@@ -47,17 +49,14 @@ export interface FleetOptions {
   log: Logger;
 }
 
-interface Machine {
-  endpoint: Endpoint;
-  readonly operations: HostOperations;
-}
-
 /** A host name that we look after: listed, or with something left on it. */
 interface Tended {
   spec: HostSpec | undefined;
   available: boolean;
   /** Failures since an account could last be made. */
   failures: number;
+  /** Visits in a row that could not do all that there was to do. */
+  unsettled: number;
   wake: AbortController;
   readonly done: Promise<void>;
 }
@@ -69,23 +68,27 @@ interface Tended {
  */
 export class Fleet {
   readonly #options: FleetOptions;
-  readonly #machines = new Map<string, Machine>();
+  readonly #machines: Machines;
   readonly #tended = new Map<string, Tended>();
-  /** Where the account of a TaskRun was made by this process. */
-  readonly #placed = new Map<string, Endpoint>();
+  /** Where this process made the account of a TaskRun, or tried to. */
+  readonly #placed = new Map<string, { readonly host: string; readonly endpoint: Endpoint }>();
   /** The last operation on each account: operations on one account follow each other. */
   readonly #busy = new Map<string, Promise<unknown>>();
   readonly #stop = new AbortController();
   #specs: ReadonlyMap<string, HostSpec> = new Map();
+  #specByMachine: ReadonlyMap<string, HostSpec> = new Map();
   #started = false;
 
   constructor(options: FleetOptions) {
     this.#options = options;
+    const { connect, fence } = options;
+    this.#machines = new Machines({ connect, fence, onFirstKey: (endpoint) => this.#rememberFirstKey(endpoint) });
   }
 
   /** Takes over a new list of hosts. */
   configure(specs: ReadonlyMap<string, HostSpec>): void {
     this.#specs = specs;
+    this.#specByMachine = new Map(specs.values().map((spec) => [machineId(spec), spec]));
     for (const [name, tended] of this.#tended) {
       const spec = specs.get(name);
       const changed = JSON.stringify(spec) !== JSON.stringify(tended.spec);
@@ -104,7 +107,7 @@ export class Fleet {
   async stop(): Promise<void> {
     this.#stop.abort();
     for (const tended of this.#tended.values()) tended.wake.abort();
-    for (const machine of this.#machines.values()) machine.operations.close();
+    this.#machines.close();
     await Promise.all([...this.#tended.values()].map((tended) => tended.done));
   }
 
@@ -119,6 +122,15 @@ export class Fleet {
     return this.#specs.has(host) || this.#options.records.get(host) !== undefined;
   }
 
+  /** Names that are not listed any more, of the machine that is listed as `host` now. */
+  formerNamesOf(host: string): string[] {
+    const spec = this.#specs.get(host);
+    if (spec === undefined) return [];
+    return [...this.#options.records.entries()]
+      .filter(([name, { endpoints }]) => !this.#specs.has(name) && endpoints.some((past) => isSameMachine(past, spec)))
+      .map(([name]) => name);
+  }
+
   /**
    * Makes the account. Where it fails the host is taken out until it has been visited.
    *
@@ -130,13 +142,14 @@ export class Fleet {
       if (endpoint === undefined) throw new HostError(HOST_ERROR.unreachable, `host ${host} is not listed any more`);
       try {
         await this.#remember(host, endpoint);
-        this.#placed.set(request.taskRunUid, endpoint);
-        const { home } = await this.#machine(endpoint).operations.createAccount(request);
+        this.#placed.set(request.taskRunUid, { host, endpoint });
+        const { home } = await this.#machines.use(endpoint, (operations) => operations.createAccount(request));
         const tended = this.#tended.get(host);
         if (tended !== undefined) tended.failures = 0;
-        const { address, port, hostKeys } = this.#machine(endpoint).endpoint;
+        const { address, port, hostKeys } = this.#machines.current(endpoint);
         return { address, port, hostKeys, home };
       } catch (error) {
+        if (error instanceof HostError && !error.mayHaveActed) this.#placed.delete(request.taskRunUid);
         this.#noteFailure(host, endpoint, error);
         throw error;
       }
@@ -145,65 +158,70 @@ export class Fleet {
 
   /** Removes the account from wherever it may be under this host's name. Succeeds where it is gone. */
   async removeAccount(host: string, account: string, taskRunUid: string): Promise<void> {
-    const placed = this.#placed.get(taskRunUid);
-    for (const endpoint of placed === undefined ? this.#endpointsOf(host) : [placed]) {
-      await this.#serially(account, async () => {
-        try {
-          await this.#machine(endpoint).operations.removeAccount(account);
-        } catch (error) {
-          this.#noteFailure(host, endpoint, error);
-          throw error;
-        }
-      });
-    }
+    for (const endpoint of this.#whereaboutsOf(taskRunUid, host)) await this.#removeFrom(host, endpoint, account);
     this.#placed.delete(taskRunUid);
   }
 
   /** Writes down that the account is still to be removed, which is done when the host is visited next. */
-  async owe(account: string, debt: Debt): Promise<void> {
-    await this.#options.ledger.put(account, debt);
+  async owe(debt: Debt): Promise<void> {
+    await this.#options.ledger.put(debtKey(debt), debt);
     this.#placed.delete(debt.taskRunUid);
   }
 
-  /** The current endpoint first. */
-  #endpointsOf(host: string): Endpoint[] {
-    const record = this.#options.records.get(host);
-    const spec = this.#specs.get(host);
-    const recorded = record?.endpoints ?? [];
-    if (spec === undefined) return [...recorded];
-    const current = endpointOf(spec, record);
-    return [current, ...recorded.filter((endpoint) => endpointId(endpoint) !== endpointId(current))];
+  async #removeFrom(host: string, endpoint: Endpoint, account: string): Promise<void> {
+    await this.#serially(account, async () => {
+      try {
+        await this.#machines.use(endpoint, (operations) => operations.removeAccount(account));
+      } catch (error) {
+        this.#noteFailure(host, endpoint, error);
+        throw error;
+      }
+    });
   }
 
-  #machine(endpoint: Endpoint): Machine {
-    this.#options.fence();
-    const id = endpointId(endpoint);
-    const known = this.#machines.get(id);
-    if (known !== undefined && isEqual(known.endpoint, endpoint)) return known;
-    // Under trust on first use the key may have come since the caller looked.
-    if (known !== undefined && endpoint.hostKeys.length === 0 && isEqual({ ...known.endpoint, hostKeys: [] }, endpoint))
-      return known;
-    known?.operations.close();
-    const machine: Machine = {
-      endpoint,
-      operations: this.#options.connect({
-        endpoint,
-        onFirstKey: async (key) => {
-          machine.endpoint = { ...endpoint, hostKeys: [key] };
-          for (const [name, spec] of this.#specs) {
-            if (endpointId(spec) === id) await this.#remember(name, machine.endpoint);
-          }
-        },
-      }),
-    };
-    this.#machines.set(id, machine);
-    return machine;
+  /** Where the account of a TaskRun on `host` may be: where it was made, with the login of today. */
+  #whereaboutsOf(taskRunUid: string, host: string): Endpoint[] {
+    const endpoints = this.#endpointsOf(host);
+    const placed = this.#placed.get(taskRunUid);
+    if (placed?.host !== host) return endpoints;
+    return [endpoints.find((endpoint) => isSameMachine(endpoint, placed.endpoint)) ?? placed.endpoint];
+  }
+
+  /** The current endpoint first; each with the login that is listed for that machine now, if there is one. */
+  #endpointsOf(host: string): Endpoint[] {
+    const { records } = this.#options;
+    const past = (records.get(host)?.endpoints ?? []).map((endpoint) => {
+      const listed = this.#specByMachine.get(machineId(endpoint));
+      return listed === undefined ? endpoint : this.#endpointOf(listed);
+    });
+    const spec = this.#specs.get(host);
+    if (spec === undefined) return past;
+    const current = this.#endpointOf(spec);
+    return [current, ...past.filter((endpoint) => !isSameMachine(endpoint, current))];
+  }
+
+  #endpointOf(spec: HostSpec): Endpoint {
+    const { records } = this.#options;
+    const own = records.get(spec.name);
+    return endpointOf(
+      spec,
+      (function* () {
+        if (own !== undefined) yield own;
+        for (const [, record] of records.entries()) yield record;
+      })(),
+    );
+  }
+
+  async #rememberFirstKey(endpoint: Endpoint): Promise<void> {
+    for (const [name, spec] of this.#specs) {
+      if (endpointId(spec) === endpointId(endpoint)) await this.#remember(name, endpoint);
+    }
   }
 
   async #remember(host: string, endpoint: Endpoint): Promise<void> {
     const { records } = this.#options;
-    const changed = withEndpoint(records.get(host), endpoint);
-    if (changed !== undefined) await records.put(host, changed);
+    if (withEndpoint(records.get(host), endpoint) === undefined) return;
+    await records.update(host, (record) => withEndpoint(record, endpoint));
   }
 
   async #serially<T>(account: string, operation: () => Promise<T>): Promise<T> {
@@ -245,6 +263,7 @@ export class Fleet {
         spec: this.#specs.get(name),
         available: true,
         failures: 0,
+        unsettled: 0,
         wake: new AbortController(),
         done: promise,
       };
@@ -258,16 +277,19 @@ export class Fleet {
     const { clock } = this.#options;
     while (!this.#stop.signal.aborted) {
       tended.wake = new AbortController();
-      const problem = await this.#visit(name);
+      const { problem, isSettled } = await this.#visit(name);
       if (this.#stop.signal.aborted) return;
       // What was found while the list changed, or while an account could not be made, does not hold any more.
       if (!tended.wake.signal.aborted) {
         this.#setStatus(name, tended, problem);
-        if (problem === undefined && (await this.#forgetPast(name, tended))) return;
-        const pauseMs =
-          problem === undefined ? SWEEP_INTERVAL_MS * (0.9 + Math.random() / 5) : backoffMs(tended.failures, COOL_DOWN);
+        tended.unsettled = isSettled ? 0 : tended.unsettled + 1;
+        if (isSettled && (await this.#forgetPast(name, tended))) return;
+        const pauseMs = isSettled
+          ? SWEEP_INTERVAL_MS * (0.9 + Math.random() / 5)
+          : backoffMs(Math.max(tended.failures, tended.unsettled), COOL_DOWN);
         await clock.sleep(pauseMs, tended.wake.signal);
       }
+      if (this.#stop.signal.aborted) return;
       if (tended.wake.signal.reason === FAILED) {
         tended.wake = new AbortController();
         await clock.sleep(backoffMs(tended.failures, COOL_DOWN), tended.wake.signal);
@@ -275,30 +297,18 @@ export class Fleet {
     }
   }
 
-  /** Checks the host, removes what belongs to nobody, settles debts. Gives what is wrong with where it is now, if anything. */
-  async #visit(name: string): Promise<string | undefined> {
+  /**
+   * Checks the host, removes what belongs to nobody, settles debts. `problem` is what is wrong with where it is now, if anything;
+   * `isSettled` where nothing of ours that belongs to nobody is left, neither there nor where it was before.
+   */
+  async #visit(name: string): Promise<{ problem: string | undefined; isSettled: boolean }> {
     const { log, ledger, onSwept } = this.#options;
     const endpoints = this.#endpointsOf(name);
     let problem: string | undefined;
     let isSettled = true;
     for (const endpoint of endpoints) {
       try {
-        const { operations } = this.#machine(endpoint);
-        await operations.check();
-        const strays = (await operations.listAccounts()).filter(
-          ({ taskRunUid }) => !this.#isLive(taskRunUid, endpoint),
-        );
-        for (const { account, taskRunUid } of strays) {
-          await this.#serially(account, async () => {
-            if (this.#isLive(taskRunUid, endpoint)) return;
-            await operations.removeAccount(account);
-            log.info(
-              { host: name, account, uid: taskRunUid },
-              `host ${name}: removed account ${account}, which belonged to no TaskRun`,
-            );
-          });
-        }
-        onSwept?.(name, strays.length);
+        onSwept?.(name, await this.#machines.use(endpoint, (operations) => this.#sweep(name, endpoint, operations)));
       } catch (error) {
         isSettled = false;
         if (endpoint === endpoints[0]) problem = messageOf(error);
@@ -309,31 +319,45 @@ export class Fleet {
           );
       }
     }
-    if (isSettled) {
-      for (const [account, debt] of ledger.entries().toArray()) {
-        if (debt.host !== name) continue;
-        try {
-          await this.removeAccount(name, account, debt.taskRunUid);
-          await ledger.remove(account);
-          log.info(
-            { host: name, account, uid: debt.taskRunUid },
-            `host ${name}: the account ${account} is gone at last`,
-          );
-        } catch (error) {
-          problem ??= messageOf(error);
-        }
+    if (!isSettled) return { problem, isSettled };
+    for (const [key, debt] of ledger.entries().toArray()) {
+      const { host, taskRunUid } = debt;
+      // Before a restart the TaskRun was about to leave the host; now it is there, and its account is in use again.
+      if (host !== name || this.#options.holderOf(taskRunUid) === name) continue;
+      const account = accountName(taskRunUid);
+      try {
+        for (const endpoint of endpoints) await this.#removeFrom(name, endpoint, account);
+        await ledger.remove(key);
+        log.info({ host: name, account, uid: taskRunUid }, `host ${name}: the account ${account} is gone at last`);
+      } catch (error) {
+        isSettled = false;
+        problem ??= messageOf(error);
       }
     }
-    return problem;
+    return { problem, isSettled };
+  }
+
+  /** Removes the accounts that belong to no live TaskRun; gives their number. */
+  async #sweep(name: string, endpoint: Endpoint, operations: HostOperations): Promise<number> {
+    await operations.check();
+    const strays = (await operations.listAccounts()).filter(({ taskRunUid }) => !this.#isLive(taskRunUid, endpoint));
+    for (const { account, taskRunUid } of strays) {
+      await this.#serially(account, async () => {
+        if (this.#isLive(taskRunUid, endpoint)) return;
+        await operations.removeAccount(account);
+        this.#options.log.info(
+          { host: name, account, uid: taskRunUid },
+          `host ${name}: removed account ${account}, which belonged to no TaskRun`,
+        );
+      });
+    }
+    return strays.length;
   }
 
   #isLive(uid: string, endpoint: Endpoint): boolean {
     const host = this.#options.holderOf(uid);
     if (host === undefined) return false;
-    const placed = this.#placed.get(uid);
-    return (placed === undefined ? this.#endpointsOf(host) : [placed]).some((candidate) =>
-      isSameMachine(candidate, endpoint),
-    );
+    return this.#whereaboutsOf(uid, host).some((candidate) => isSameMachine(candidate, endpoint));
   }
 
   /** Drops what the record says of the past, once nothing refers to it. True where the host is not needed at all any more. */
@@ -345,7 +369,10 @@ export class Fleet {
     try {
       if (tended.spec === undefined) {
         await records.remove(name);
+        // Listed again meanwhile.
+        if (tended.spec !== undefined) return false;
         this.#tended.delete(name);
+        this.#closeUnused();
         log.info({ host: name }, `host ${name} is forgotten: it is not listed, and nothing is left on it`);
         return true;
       }
@@ -354,9 +381,20 @@ export class Fleet {
       );
       if (record !== undefined && current !== undefined && record.endpoints.length > 1)
         await records.put(name, { endpoints: [current] });
+      this.#closeUnused();
     } catch (error) {
       log.warn({ host: name, err: error }, `host ${name}: its record could not be written: ${messageOf(error)}`);
     }
     return false;
   }
+
+  /** Ends the connections to where no host is or was. */
+  #closeUnused(): void {
+    const past = this.#options.records.entries().flatMap(([, { endpoints }]) => endpoints);
+    this.#machines.keepOnly([...this.#specs.values(), ...past]);
+  }
+}
+
+function machineId({ address, port }: Pick<Endpoint, 'address' | 'port'>): string {
+  return `${address} ${port}`;
 }

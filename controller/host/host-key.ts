@@ -36,7 +36,7 @@ export function hostKeyOf(blob: Buffer): HostKey {
 export function parseHostKey(line: string): HostKey | undefined {
   const [type, base64 = ''] = line.trim().split(/\s+/);
   const key = hostKeyOf(Buffer.from(base64, 'base64'));
-  return key.type === type ? key : undefined;
+  return key.type !== '' && key.type === type ? key : undefined;
 }
 
 /**

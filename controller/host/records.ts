@@ -34,22 +34,37 @@ export function endpointId(endpoint: Pick<Endpoint, 'address' | 'port' | 'user'>
   return `${endpoint.user}@${endpoint.address}:${endpoint.port}`;
 }
 
+type Machine = Pick<Endpoint, 'address' | 'port'>;
+
 /** The same machine, whoever logs in. */
-export function isSameMachine(a: Endpoint, b: Endpoint): boolean {
+export function isSameMachine(a: Machine, b: Machine): boolean {
   return a.address === b.address && a.port === b.port;
 }
 
-/** Where the host is by its entry: the keys that are pinned, else those that were trusted there before. */
-export function endpointOf(spec: HostSpec, record: HostRecord | undefined): Endpoint {
+/** Where the host is by its entry: the keys that are pinned, else those that were trusted there before, under whatever name. */
+export function endpointOf(spec: HostSpec, records: Iterable<HostRecord>): Endpoint {
   const { address, port, user, secret } = spec;
-  const known = record?.endpoints.find((endpoint) => endpoint.address === address && endpoint.port === port);
-  return { address, port, user, secret, hostKeys: spec.hostKeys.length > 0 ? spec.hostKeys : (known?.hostKeys ?? []) };
+  return {
+    address,
+    port,
+    user,
+    secret,
+    hostKeys: spec.hostKeys.length > 0 ? spec.hostKeys : trustedKeys(spec, records),
+  };
 }
 
-/** The record with `endpoint` as the current one; undefined where it is that already. */
+function trustedKeys(machine: Machine, records: Iterable<HostRecord>): readonly string[] {
+  for (const { endpoints } of records) {
+    const known = endpoints.find((endpoint) => isSameMachine(endpoint, machine) && endpoint.hostKeys.length > 0);
+    if (known !== undefined) return known.hostKeys;
+  }
+  return [];
+}
+
+/** The record with `endpoint` as the current one, in place of any other login on that machine; undefined where it is that already. */
 export function withEndpoint(record: HostRecord | undefined, endpoint: Endpoint): HostRecord | undefined {
   if (record !== undefined && isEqual(record.endpoints[0], endpoint)) return undefined;
-  const others = (record?.endpoints ?? []).filter((other) => endpointId(other) !== endpointId(endpoint));
+  const others = (record?.endpoints ?? []).filter((other) => !isSameMachine(other, endpoint));
   return { endpoints: [endpoint, ...others] };
 }
 

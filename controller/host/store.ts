@@ -6,13 +6,15 @@ import type { Logger } from '#shared/log.ts';
 
 /**
  * A ConfigMap in our namespace with one JSON value per key; what is in it is also in memory. Each change is one merge patch of one
- * key, so that changes do not meet. A change that is written is in memory only afterwards.
+ * key, and changes follow each other: two on their way at once could arrive the other way round. A change that is written is in
+ * memory only afterwards.
  */
 export class Store<T> {
   readonly #client: KubeClient;
   readonly #namespace: string;
   readonly #name: string;
   readonly #values = new Map<string, T>();
+  #last: Promise<unknown> = Promise.resolve();
 
   private constructor(client: KubeClient, namespace: string, name: string) {
     this.#client = client;
@@ -58,14 +60,31 @@ export class Store<T> {
   }
 
   async put(key: string, value: T): Promise<void> {
-    await this.#patch(key, JSON.stringify(value));
-    this.#values.set(key, value);
+    await this.update(key, () => value);
+  }
+
+  /** Writes what `change` makes of the value that is there by then; undefined: it stays as it is. */
+  async update(key: string, change: (current: T | undefined) => T | undefined): Promise<void> {
+    await this.#inTurn(async () => {
+      const value = change(this.#values.get(key));
+      if (value === undefined) return;
+      await this.#patch(key, JSON.stringify(value));
+      this.#values.set(key, value);
+    });
   }
 
   async remove(key: string): Promise<void> {
-    if (!this.#values.has(key)) return;
-    await this.#patch(key, null);
-    this.#values.delete(key);
+    await this.#inTurn(async () => {
+      if (!this.#values.has(key)) return;
+      await this.#patch(key, null);
+      this.#values.delete(key);
+    });
+  }
+
+  async #inTurn(work: () => Promise<void>): Promise<void> {
+    const current = this.#last.then(work, work);
+    this.#last = current;
+    await current;
   }
 
   async #patch(key: string, text: string | null): Promise<void> {

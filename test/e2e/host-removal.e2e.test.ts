@@ -16,7 +16,7 @@ let tenant: TestAccount;
 let neighbour: TestAccount;
 
 beforeAll(async () => {
-  await ensureCommands(['fuse-overlayfs', 'newuidmap'], console.log);
+  await ensureCommands(['busybox', 'fuse-overlayfs', 'newuidmap', 'podman'], console.log);
   fixture = await startHostFixture([{ name: 'plain', platform: 'linux/arm64' }]);
   host = fixture.host('plain');
   operations = fixture.operations(host);
@@ -107,6 +107,20 @@ BOMB
     const first = Number(await onHost(host, `grep ^${tenant.account}: /etc/subuid | cut -d : -f 2`));
     const userIds = (await onHost(host, `grep -h ^Uid: /proc/[0-9]*/status | cut -f 2 | sort -un`)).trim().split('\n');
     expect(userIds.some((id) => Number(id) >= first && Number(id) < first + 65_536)).toBe(true);
+    expect(await remove()).toEqual(onlyTheNeighbour());
+  });
+});
+
+describe('removing ends and deletes', () => {
+  test('rootless containers', async () => {
+    const { stdout } = await asTenant(`
+      mkdir -p root/bin root/etc && cp /bin/busybox root/bin && cd root
+      printf 'root:x:0:0::/:/bin/sh\\nother:x:1000:1000::/:/bin/sh\\n' >etc/passwd
+      podman run --detach --rootfs "$PWD:O" /bin/busybox sleep 1007
+      podman run --detach --user 1000 --rootfs "$PWD:O" /bin/busybox sleep 1008
+      podman run --user 1000 --volume /tmp:/outside --rootfs "$PWD:O" /bin/busybox touch /outside/from-container
+      podman ps --format '{{.Status}}'; ls /tmp`);
+    expect(stdout).toMatch(/\nUp .*\nUp .*\n[^]*from-container/);
     expect(await remove()).toEqual(onlyTheNeighbour());
   });
 });

@@ -31,15 +31,6 @@ add_limits() {
   } >"/etc/security/limits.d/$account.conf"
 }
 
-# Useradd does not say why it could not write.
-diagnose() {
-  for folder in /etc "$base"; do
-    probe=$folder/.multi-platform-controller.$$
-    head -c 8192 /dev/zero >"$probe"
-    rm -f "$probe"
-  done 2>&1
-}
-
 give_up() {
   why="$1 $(diagnose)"
   look_up

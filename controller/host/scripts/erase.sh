@@ -7,6 +7,15 @@ report() {
   left="$left${left:+, }$1"
 }
 
+# Prints why nothing can be written: the tools for accounts do not say.
+diagnose() {
+  for folder in /etc "${home%/*}"; do
+    probe=$folder/.multi-platform-controller.$$
+    head -c 8192 /dev/zero >"$probe"
+    rm -f "$probe"
+  done 2>&1
+}
+
 # No new login.
 shut_out() {
   shell=/usr/sbin/nologin
@@ -183,7 +192,7 @@ erase_account() {
   fi
   [ -z "$left" ] || return 0
   # The entry carries the mark: it goes last, so that whatever is cut short before is found again.
-  problem=$(userdel --force "$account" 2>&1) || report "account ($problem)"
+  problem=$(userdel --force "$account" 2>&1) || report "account ($problem $(diagnose))"
   [ -z "$left" ] || return 0
   # A login that was let in before the account was shut may have begun only now.
   look_at_kernel
