@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { quote } from '#controller/host/quote.ts';
 import type { Host } from '#sandbox/hosts/host.ts';
 import type { Sandbox } from '#sandbox/sandbox.ts';
 import { ignoreNotFound } from '#shared/kubernetes/errors.ts';
@@ -37,7 +38,7 @@ set -eu
 if [ -f /ssh/error ]; then cat /ssh/error; exit 1; fi
 if [ "$(cat /ssh/host)" = localhost ]; then echo local; exit 0; fi
 install -m 0600 /ssh/id_rsa /tmp/key
-ssh -i /tmp/key -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/ssh/known_hosts "$(cat /ssh/host)" ${`'${remote.replaceAll("'", `'\\''`)}'`}
+ssh -i /tmp/key -o BatchMode=yes -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/ssh/known_hosts "$(cat /ssh/host)" ${quote(remote)}
 `;
 
 /** A TaskRun that mounts our Secret and does its work over SSH. */
