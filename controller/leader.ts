@@ -6,6 +6,8 @@ import type { KubeObject } from '#shared/kubernetes/objects.ts';
 import { PATH } from '#shared/kubernetes/paths.ts';
 import type { Logger } from '#shared/log.ts';
 
+export const LEASE_NAME = 'multi-platform-controller';
+
 /** client-go's defaults (k8s.io/client-go/tools/leaderelection, as kube-controller-manager uses them). */
 export const LEASE_TIMING = { leaseDurationMs: 15_000, renewDeadlineMs: 10_000, retryPeriodMs: 2000 };
 

@@ -17,9 +17,7 @@ import { createRegistry, serveObservability } from '#shared/observability.ts';
 import { startController, type ControllerSettings, type RunningController } from './controller.ts';
 import { HOST_KEY_POLICIES } from './host/host-key.ts';
 import { KEY_TYPES } from './host/keys.ts';
-import { Leader } from './leader.ts';
-
-const LEASE_NAME = 'multi-platform-controller';
+import { Leader, LEASE_NAME } from './leader.ts';
 
 interface Flags extends CommonFlags {
   webhook: ControllerSettings['webhook'];
