@@ -172,6 +172,33 @@ describe('removing deletes', () => {
   });
 });
 
+describe.each([
+  ['Debian and Ubuntu', 'dash', 'mawk'],
+  ['Fedora and RHEL', 'bash', 'gawk'],
+] as const)('with the shell and the awk of %s', (_, shell, awk) => {
+  test('all of it goes as well', async () => {
+    await ensureCommands([awk], console.log);
+    const restore = await onHost(
+      host,
+      `for tool in /bin/sh /usr/bin/awk; do echo "ln -sf '$(readlink $tool)' $tool"; done
+       ln -sf /bin/${shell} /bin/sh; ln -sf /usr/bin/${awk} /usr/bin/awk`,
+    );
+    await operations.removeAccount(tenant.account);
+    tenant = await fixture.create(operations, { limits: { maxProcesses: 100, cpuSeconds: 60 } });
+    const { stdout } = await asTenant(`
+      setsid sleep 1009 >/dev/null 2>&1 </dev/null &
+      setsid unshare --user --map-root-user --map-users auto --map-groups auto setpriv --reuid=1000 --clear-groups \\
+        sh -c 'touch /tmp/of-subordinate; exec sleep 1010' >/dev/null 2>&1 </dev/null &
+      mkdir lower upper work 'a mount'; fuse-overlayfs -o lowerdir=lower,upperdir=upper,workdir=work 'a mount'
+      ipcmk --shmem 100 >ipc; ipcmk --semaphore 3 >ipc; ipcmk --queue >ipc; touch /tmp/x /var/tmp/x /dev/shm/x; sleep 0.5
+      ulimit -u; stat -c %U /tmp/of-subordinate; grep -c fuse-overlayfs /proc/self/mountinfo`);
+    expect(stdout).toBe('100\nUNKNOWN\n1\n');
+    expect(await operations.listAccounts()).toContainEqual({ account: tenant.account, taskRunUid: tenant.taskRunUid });
+    expect(await remove()).toEqual(onlyTheNeighbour());
+    await onHost(host, restore);
+  });
+});
+
 describe('removing is not led astray', () => {
   test('by links to what is not the account’s', async () => {
     await onHost(host, 'mkdir -p /srv/precious; echo precious >/srv/precious/file; echo precious >/root/precious');
