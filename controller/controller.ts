@@ -112,9 +112,12 @@ export async function startController(options: ControllerOptions): Promise<Runni
     events,
     onChange: ({ hosts }) => {
       fleet.configure(hosts);
-      const offered = hosts
-        .values()
-        .map(({ name, platform, concurrency }) => ({ name, platform, capacity: concurrency }));
+      const offered = hosts.values().map(({ name, platform, concurrency }) => ({
+        name,
+        platform,
+        capacity: concurrency,
+        formerNames: fleet.formerNamesOf(name),
+      }));
       reconciler.applyChanges(pool.configure(offered));
       reconciler.reconsiderAll();
     },

@@ -130,6 +130,33 @@ describe('a changed list of hosts', () => {
   });
 });
 
+test('slots held under a name that is not listed any more count for the machine that is listed under another', () => {
+  const pool = poolOf(host('old', 2));
+  request(pool, '1');
+  request(pool, '2');
+  request(pool, '3');
+  expect(pool.configure([{ ...host('new', 2), formerNames: ['old'] }])).toEqual({ grants: [], stranded: [] });
+  expect([...pool.hosts()]).toMatchObject([{ name: 'new', used: 2 }]);
+  expect(pool.release('1').grants).toEqual([{ uid: '3', host: 'new' }]);
+  expect(request(pool, '4')).toEqual({ kind: 'waiting', position: 1 });
+  expect(pool.release('3').grants).toEqual([{ uid: '4', host: 'new' }]);
+  // Listed by its old name again: each name counts what is held under it.
+  pool.configure([{ ...host('old', 2), formerNames: ['new'] }]);
+  expect([...pool.hosts()]).toMatchObject([{ name: 'old', used: 2 }]);
+});
+
+test('a host is overfull only where more slots are held than it has', () => {
+  const pool = poolOf(host('a', 1));
+  request(pool, '1');
+  expect(pool.isOverfull('a')).toBe(false);
+  pool.restore('2', 'a');
+  expect(pool.isOverfull('a')).toBe(true);
+  pool.release('2');
+  expect(pool.isOverfull('a')).toBe(false);
+  pool.restore('3', 'not-listed');
+  expect(pool.isOverfull('not-listed')).toBe(false);
+});
+
 /** A slow pool that is easy to believe: arrays, no indexes. */
 class Model {
   hosts: PoolHost[] = [];

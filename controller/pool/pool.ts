@@ -6,6 +6,8 @@ export interface PoolHost {
   readonly platform: string;
   /** How many TaskRuns it may hold at once; 0 drains it. */
   readonly capacity: number;
+  /** Names, no longer listed, under which slots of the same machine may still be held: they count as taken. */
+  readonly formerNames?: readonly string[];
 }
 
 /** A slot that was taken: the TaskRun `uid` holds it on `host` until {@link Pool.release}. */
@@ -46,6 +48,7 @@ export interface HostUse {
 
 interface HostState extends Candidate {
   readonly platform: string;
+  readonly formerNames: readonly string[];
 }
 
 /**
@@ -63,6 +66,8 @@ export class Pool {
   readonly #queues = new Map<string, Map<string, SlotRequest>>();
   readonly #platformOfWaiting = new Map<string, string>();
   readonly #unavailable = new Set<string>();
+  /** From a former name to the one that is listed. */
+  readonly #nameNow = new Map<string, string>();
   #turn = 0;
 
   /** Replaces the list of hosts. Slots that are held stay held, also on hosts that are gone from the list. */
@@ -72,16 +77,18 @@ export class Pool {
       for (const state of states.values()) lastUsed.set(state.name, state.lastUsed);
     this.#offered.clear();
     this.#platformOf.clear();
-    for (const { name, platform, capacity } of hosts) {
+    this.#nameNow.clear();
+    for (const { name, platform, capacity, formerNames = [] } of hosts) {
       const states = getOrMake(this.#offered, platform, () => new Map<string, HostState>());
-      const used = this.#holders.get(name)?.size ?? 0;
+      for (const former of formerNames) this.#nameNow.set(former, name);
       states.set(name, {
         name,
         platform,
         capacity,
-        used,
+        used: this.#usedBy([name, ...formerNames]),
         available: !this.#unavailable.has(name),
         lastUsed: lastUsed.get(name) ?? 0,
+        formerNames,
       });
       this.#platformOf.set(name, platform);
     }
@@ -136,9 +143,9 @@ export class Pool {
     const holders = this.#holders.get(name);
     holders?.delete(uid);
     if (holders?.size === 0) this.#holders.delete(name);
-    const state = this.#state(name);
+    const state = this.#stateNow(name);
     if (state === undefined) return NO_CHANGES;
-    state.used = holders?.size ?? 0;
+    state.used = this.#usedBy([state.name, ...state.formerNames]);
     return { grants: this.#serve(state), stranded: [] };
   }
 
@@ -160,6 +167,12 @@ export class Pool {
     if (state === undefined) return NO_CHANGES;
     state.available = available;
     return { grants: this.#serve(state), stranded: [] };
+  }
+
+  /** True where more slots are held than there are: after a restart, by what TaskRuns say of themselves. */
+  isOverfull(host: string): boolean {
+    const state = this.#stateNow(host);
+    return state !== undefined && state.used > state.capacity;
   }
 
   hostOf(uid: string): string | undefined {
@@ -190,6 +203,15 @@ export class Pool {
 
   #state(name: string): HostState | undefined {
     return this.#offered.get(this.#platformOf.get(name) ?? '')?.get(name);
+  }
+
+  /** Of the host that is listed by this name, or else on the machine that had it. */
+  #stateNow(name: string): HostState | undefined {
+    return this.#state(name) ?? this.#state(this.#nameNow.get(name) ?? '');
+  }
+
+  #usedBy(names: readonly string[]): number {
+    return names.reduce((sum, name) => sum + this.holdersOf(name).size, 0);
   }
 
   #hasHostFor({ platform, exclude }: SlotRequest): boolean {
@@ -236,8 +258,8 @@ export class Pool {
     const holders = getOrMake(this.#holders, name, () => new Set<string>());
     holders.add(uid);
     this.#hostOf.set(uid, name);
-    const state = this.#state(name);
-    if (state !== undefined) state.used = holders.size;
+    const state = this.#stateNow(name);
+    if (state !== undefined) state.used = this.#usedBy([state.name, ...state.formerNames]);
   }
 }
 

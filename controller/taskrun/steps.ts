@@ -89,9 +89,11 @@ export class Steps {
 
   /** Makes the account and hands it over. Each part is done once, however often it is tried. */
   async provision(run: Run, host: string): Promise<void> {
-    const { clock, metrics, secrets, reporter, configState } = this.#options;
+    const { pool, clock, metrics, secrets, reporter, configState } = this.#options;
     if (run.secret === 'unknown') {
       run.secret = (await secrets.isThere(run.view)) ? 'present' : 'absent';
+      // Before a restart nobody may have checked what is written on it: concurrency was lowered, or a user wrote it.
+      if (run.secret === 'absent' && pool.isOverfull(host)) await this.withdraw(run, host);
       return;
     }
     try {
@@ -108,11 +110,18 @@ export class Steps {
     reporter.say(run, 'ready', `has its account on host ${host}`, { host, durationMs: Math.round(readyMs) });
   }
 
-  /** A Secret of somebody else's has the name: nobody will use the account, so it goes, and the slot. */
+  /** Nobody will use the account, so it goes, and the slot. */
   async withdraw(run: Run, host: string): Promise<void> {
-    const { pool, fleet, writer, onChanges } = this.#options;
+    const { pool, fleet, clock, writer, onChanges } = this.#options;
     if (!(await writer.mark(run, { host }))) return;
-    if (run.mayHaveAccount) await fleet.removeAccount(host, accountName(run.view.uid), run.view.uid);
+    if (run.mayHaveAccount) {
+      try {
+        await fleet.removeAccount(host, accountName(run.view.uid), run.view.uid);
+      } catch (error) {
+        if (!(error instanceof HostError)) throw error;
+        await this.#owe(run.view, host, clock.now());
+      }
+    }
     run.mayHaveAccount = false;
     if (await writer.mark(run, {})) onChanges(pool.release(run.view.uid));
   }
@@ -225,6 +234,6 @@ export class Steps {
   async #owe(view: TaskRunView, host: string, sinceMs: number): Promise<void> {
     const { uid, namespace, name } = view;
     const since = new Date(sinceMs).toISOString();
-    await this.#options.fleet.owe(accountName(uid), { host, taskRunUid: uid, namespace, taskRun: name, since });
+    await this.#options.fleet.owe({ host, taskRunUid: uid, namespace, taskRun: name, since });
   }
 }
