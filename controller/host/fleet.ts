@@ -74,6 +74,7 @@ export class Fleet {
   readonly #placed = new Map<string, { readonly host: string; readonly endpoint: Endpoint }>();
   /** The last operation on each account: operations on one account follow each other. */
   readonly #busy = new Map<string, Promise<unknown>>();
+  readonly #visits = new Set<Promise<unknown>>();
   readonly #stop = new AbortController();
   #specs: ReadonlyMap<string, HostSpec> = new Map();
   #specByMachine: ReadonlyMap<string, HostSpec> = new Map();
@@ -109,6 +110,7 @@ export class Fleet {
     for (const tended of this.#tended.values()) tended.wake.abort();
     this.#machines.close();
     await Promise.all([...this.#tended.values()].map((tended) => tended.done));
+    await Promise.all(this.#visits);
   }
 
   /** Visits hosts that are out now: their admin's key has changed. */
@@ -277,11 +279,10 @@ export class Fleet {
     const { clock } = this.#options;
     while (!this.#stop.signal.aborted) {
       tended.wake = new AbortController();
-      const { problem, isSettled } = await this.#visit(name);
+      // What is found while the list changes, or while an account cannot be made, does not hold any more, and may come late.
+      const isSettled = await Promise.race([this.#visitInFull(name, tended), whenAborted(tended.wake.signal)]);
       if (this.#stop.signal.aborted) return;
-      // What was found while the list changed, or while an account could not be made, does not hold any more.
-      if (!tended.wake.signal.aborted) {
-        this.#setStatus(name, tended, problem);
+      if (isSettled !== undefined && !tended.wake.signal.aborted) {
         tended.unsettled = isSettled ? 0 : tended.unsettled + 1;
         if (isSettled && (await this.#forgetPast(name, tended))) return;
         const pauseMs = isSettled
@@ -297,29 +298,36 @@ export class Fleet {
     }
   }
 
-  /**
-   * Checks the host, removes what belongs to nobody, settles debts. `problem` is what is wrong with where it is now, if anything;
-   * `isSettled` where nothing of ours that belongs to nobody is left, neither there nor where it was before.
-   */
-  async #visit(name: string): Promise<{ problem: string | undefined; isSettled: boolean }> {
-    const { log, ledger, onSwept } = this.#options;
-    const endpoints = this.#endpointsOf(name);
-    let problem: string | undefined;
-    let isSettled = true;
-    for (const endpoint of endpoints) {
-      try {
-        onSwept?.(name, await this.#machines.use(endpoint, (operations) => this.#sweep(name, endpoint, operations)));
-      } catch (error) {
-        isSettled = false;
-        if (endpoint === endpoints[0]) problem = messageOf(error);
-        else
-          log.warn(
-            { host: name, err: error },
-            `host ${name} cannot be reached where it was before: ${messageOf(error)}`,
-          );
-      }
+  async #visitInFull(name: string, tended: Tended): Promise<boolean> {
+    const visit = this.#visit(name, tended);
+    this.#visits.add(visit);
+    try {
+      return await visit;
+    } finally {
+      this.#visits.delete(visit);
     }
-    if (!isSettled) return { problem, isSettled };
+  }
+
+  /**
+   * Checks the host, removes what belongs to nobody, settles debts, there and where it was before. True where nothing of ours that
+   * belongs to nobody is left. The host is offered as soon as it is clean where it is now: where it was may be gone for ever.
+   */
+  async #visit(name: string, tended: Tended): Promise<boolean> {
+    const { log, ledger } = this.#options;
+    const { signal } = tended.wake;
+    const endpoints = this.#endpointsOf(name);
+    const [current, ...past] = endpoints;
+    const problem = current === undefined ? undefined : await this.#clean(name, current);
+    if (signal.aborted) return false;
+    this.#setStatus(name, tended, problem);
+    let isSettled = problem === undefined;
+    for (const endpoint of past) {
+      const why = await this.#clean(name, endpoint);
+      if (why === undefined) continue;
+      isSettled = false;
+      log.warn({ host: name, reason: why }, `host ${name} cannot be cleaned where it was before: ${why}`);
+    }
+    if (!isSettled) return false;
     for (const [key, debt] of ledger.entries().toArray()) {
       const { host, taskRunUid } = debt;
       // Before a restart the TaskRun was about to leave the host; now it is there, and its account is in use again.
@@ -331,10 +339,21 @@ export class Fleet {
         log.info({ host: name, account, uid: taskRunUid }, `host ${name}: the account ${account} is gone at last`);
       } catch (error) {
         isSettled = false;
-        problem ??= messageOf(error);
+        log.warn({ host: name, account, err: error }, `host ${name} still has account ${account}: ${messageOf(error)}`);
       }
     }
-    return { problem, isSettled };
+    return isSettled;
+  }
+
+  /** Checks the machine and removes the accounts that belong to nobody; gives what is wrong, if anything. */
+  async #clean(name: string, endpoint: Endpoint): Promise<string | undefined> {
+    try {
+      const removed = await this.#machines.use(endpoint, (operations) => this.#sweep(name, endpoint, operations));
+      this.#options.onSwept?.(name, removed);
+      return undefined;
+    } catch (error) {
+      return messageOf(error);
+    }
   }
 
   /** Removes the accounts that belong to no live TaskRun; gives their number. */
@@ -393,6 +412,10 @@ export class Fleet {
     const past = this.#options.records.entries().flatMap(([, { endpoints }]) => endpoints);
     this.#machines.keepOnly([...this.#specs.values(), ...past]);
   }
+}
+
+function whenAborted(signal: AbortSignal): Promise<undefined> {
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(undefined), { once: true }));
 }
 
 function machineId({ address, port }: Pick<Endpoint, 'address' | 'port'>): string {

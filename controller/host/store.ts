@@ -4,19 +4,21 @@ import type { ConfigMap } from '#shared/kubernetes/objects.ts';
 import { PATH } from '#shared/kubernetes/paths.ts';
 import type { Logger } from '#shared/log.ts';
 
+type StoreClient = Pick<KubeClient, 'get' | 'create' | 'patch'>;
+
 /**
  * A ConfigMap in our namespace with one JSON value per key; what is in it is also in memory. Each change is one merge patch of one
  * key, and changes follow each other: two on their way at once could arrive the other way round. A change that is written is in
  * memory only afterwards.
  */
 export class Store<T> {
-  readonly #client: KubeClient;
+  readonly #client: StoreClient;
   readonly #namespace: string;
   readonly #name: string;
   readonly #values = new Map<string, T>();
   #last: Promise<unknown> = Promise.resolve();
 
-  private constructor(client: KubeClient, namespace: string, name: string) {
+  private constructor(client: StoreClient, namespace: string, name: string) {
     this.#client = client;
     this.#namespace = namespace;
     this.#name = name;
@@ -24,7 +26,7 @@ export class Store<T> {
 
   /** Reads the ConfigMap, which is made where it is not there. A value that `parse` refuses is logged and left alone. */
   static async open<T>(options: {
-    client: KubeClient;
+    client: StoreClient;
     namespace: string;
     name: string;
     parse: (value: unknown) => T;
@@ -99,7 +101,7 @@ export class Store<T> {
   }
 }
 
-async function create(client: KubeClient, namespace: string, name: string): Promise<ConfigMap> {
+async function create(client: StoreClient, namespace: string, name: string): Promise<ConfigMap> {
   try {
     return await client.create<ConfigMap>(PATH.configMaps(namespace), {
       apiVersion: 'v1',

@@ -1,0 +1,295 @@
+import { describe, expect, test } from 'vitest';
+
+import { accountName } from './account-name.ts';
+import { HOST_ERROR, HostError } from './contract.ts';
+import { setUpFleet, settle, spec, type FleetSetting } from './fleet.testing.ts';
+import { LEDGER_NAME, debtKey, type Debt } from './ledger.ts';
+import { RECORDS_NAME } from './records.ts';
+
+const MINUTE_MS = 60_000;
+const A = spec('a');
+const B = spec('b');
+const DOWN = new HostError(HOST_ERROR.unreachable, 'no route to it');
+
+function debt(host: string, taskRunUid: string): Debt {
+  return { host, taskRunUid, namespace: 'builds', taskRun: 'build', since: '2026-01-01T00:00:00Z' };
+}
+
+const remove = async (on: FleetSetting, host: string, uid: string): Promise<void> =>
+  await on.fleet.removeAccount(host, accountName(uid), uid);
+
+async function started(...specs: (typeof A)[]): Promise<FleetSetting> {
+  const on = await setUpFleet();
+  on.list(...specs);
+  on.fleet.start();
+  await settle();
+  return on;
+}
+
+describe('visiting', () => {
+  test('removes accounts of ours that belong to nobody, at the start and every ten minutes, and no other', async () => {
+    const on = await setUpFleet();
+    on.machine(A.address).add('stray');
+    on.machine(A.address).add('live');
+    on.holders.set('live', 'a');
+    on.list(A, B);
+    on.fleet.start();
+    await settle();
+    expect(on.machine(A.address).tenants).toEqual(['live']);
+
+    on.machine(A.address).add('late');
+    on.clock.step(8 * MINUTE_MS);
+    await settle();
+    expect(on.machine(A.address).tenants).toEqual(['late', 'live']);
+    on.clock.step(4 * MINUTE_MS);
+    await settle();
+    expect(on.machine(A.address).tenants).toEqual(['live']);
+    await on.fleet.stop();
+  });
+
+  test('an account of a TaskRun that is live on another host is a stray', async () => {
+    const on = await setUpFleet();
+    on.machine(A.address).add('moved');
+    on.machine(B.address).add('moved');
+    on.holders.set('moved', 'b');
+    on.list(A, B);
+    on.fleet.start();
+    await settle();
+    expect(on.machine(A.address).tenants).toEqual([]);
+    expect(on.machine(B.address).tenants).toEqual(['moved']);
+  });
+
+  test('a host that hangs holds up no other', async () => {
+    const on = await setUpFleet();
+    on.machine(A.address).gate = async () => await new Promise(() => {});
+    on.machine(B.address).add('stray');
+    on.list(A, B);
+    on.fleet.start();
+    await settle();
+    expect(on.machine(B.address).tenants).toEqual([]);
+    expect(await on.create('b', 'one')).toMatchObject({ address: B.address });
+  });
+
+  test('a host that fails is out, is tried again after growing pauses, and is back when it answers', async () => {
+    const on = await started(A);
+    expect(on.statuses.get('a')).toBeUndefined();
+    on.machine(A.address).failure = DOWN;
+    await expect(on.create('a', 'one')).rejects.toBe(DOWN);
+    expect(on.statuses.get('a')).toEqual({ available: false, reason: 'no route to it' });
+    const calls = on.machine(A.address).calls;
+    calls.length = 0;
+    await settle();
+    expect(calls).toEqual([]);
+    on.clock.step(2000);
+    await settle();
+    expect(calls).toEqual(['check']);
+    on.clock.step(1000);
+    await settle();
+    expect(calls).toEqual(['check']);
+    on.clock.step(3000);
+    await settle();
+    expect(calls).toEqual(['check', 'check']);
+    on.machine(A.address).failure = undefined;
+    on.clock.step(8000);
+    await settle();
+    expect(on.statuses.get('a')).toEqual({ available: true, reason: undefined });
+  });
+
+  test('a corrected key Secret or entry is tried at once, even while the host still hangs', async () => {
+    const on = await setUpFleet();
+    on.machine(A.address).failure = DOWN;
+    on.list(A);
+    on.fleet.start();
+    await settle();
+    expect(on.statuses.get('a')?.available).toBe(false);
+    on.machine(A.address).failure = undefined;
+    on.fleet.recheck('another-key');
+    await settle();
+    expect(on.statuses.get('a')?.available).toBe(false);
+    on.fleet.recheck('key');
+    await settle();
+    expect(on.statuses.get('a')?.available).toBe(true);
+
+    on.machine(A.address).failure = DOWN;
+    await expect(on.create('a', 'one')).rejects.toBe(DOWN);
+    on.machine(A.address).gate = async () => await new Promise(() => {});
+    on.clock.step(5000);
+    await settle();
+    on.list({ ...A, address: B.address });
+    await settle();
+    expect(on.statuses.get('a')?.available).toBe(true);
+  });
+
+  test('stopping ends every pause', async () => {
+    const on = await started(A, B);
+    on.machine(A.address).failure = DOWN;
+    await expect(on.create('a', 'one')).rejects.toBe(DOWN);
+    await on.fleet.stop();
+  });
+});
+
+describe('a debt', () => {
+  test('is settled when the host is back, before the host is offered again', async () => {
+    const on = await started(A);
+    await on.create('a', 'one');
+    on.machine(A.address).failure = DOWN;
+    await expect(remove(on, 'a', 'one')).rejects.toBe(DOWN);
+    await on.fleet.owe(debt('a', 'one'));
+    on.holders.delete('one');
+    expect(Object.keys(on.cluster.dataOf(LEDGER_NAME))).toEqual([`${accountName('one')}.a`]);
+    on.machine(A.address).failure = undefined;
+    on.clock.step(2000);
+    await settle();
+    expect(on.machine(A.address).tenants).toEqual([]);
+    expect(on.cluster.dataOf(LEDGER_NAME)).toEqual({});
+    expect(on.statuses.get('a')?.available).toBe(true);
+  });
+
+  test('of a TaskRun that has found another host leaves its account there alone', async () => {
+    const on = await started(A, B);
+    on.machine(A.address).failure = new HostError(HOST_ERROR.interrupted, 'lost', { mayHaveActed: true });
+    on.machine(A.address).failsLate = true;
+    await expect(on.create('a', 'one')).rejects.toThrow('lost');
+    await on.fleet.owe(debt('a', 'one'));
+    await on.create('b', 'one');
+    on.machine(A.address).failure = undefined;
+    on.clock.step(2000);
+    await settle();
+    expect(on.machine(A.address).tenants).toEqual([]);
+    expect(on.machine(B.address).tenants).toEqual(['one']);
+    expect(on.ledger.size).toBe(0);
+  });
+
+  test('of a TaskRun that came back to the host after a restart is not settled while it is there', async () => {
+    const on = await setUpFleet();
+    await on.records.put('a', { endpoints: [{ ...A, hostKeys: [...A.hostKeys] }] });
+    await on.ledger.put(debtKey(debt('a', 'one')), debt('a', 'one'));
+    on.holders.set('one', 'a');
+    on.machine(A.address).add('one');
+    on.list(A);
+    on.fleet.start();
+    await settle();
+    expect(on.machine(A.address).tenants).toEqual(['one']);
+    on.holders.delete('one');
+    on.clock.step(12 * MINUTE_MS);
+    await settle();
+    expect(on.machine(A.address).tenants).toEqual([]);
+    expect(on.ledger.size).toBe(0);
+  });
+
+  test('on each of two hosts is two debts', async () => {
+    const on = await started(A, B);
+    await on.fleet.owe(debt('a', 'one'));
+    await on.fleet.owe(debt('b', 'one'));
+    expect(on.ledger.size).toBe(2);
+  });
+});
+
+describe('when the list changes', () => {
+  test('an account is removed where it was made, with the login that is listed for that machine now', async () => {
+    const on = await started(A);
+    await on.create('a', 'one');
+    on.list({ ...A, secret: 'new-key', user: 'builder' });
+    on.machine(A.address).secret = 'new-key';
+    await remove(on, 'a', 'one');
+    expect(on.machine(A.address).tenants).toEqual([]);
+
+    await on.create('a', 'two');
+    on.list({ ...A, address: B.address, secret: 'new-key', user: 'builder' });
+    await remove(on, 'a', 'two');
+    expect(on.machine(A.address).tenants).toEqual([]);
+  });
+
+  test('another key Secret interrupts nothing that is under way', async () => {
+    const on = await started(A);
+    const open = Promise.withResolvers<void>();
+    on.machine(A.address).gate = async () => await open.promise;
+    const creating = on.create('a', 'one');
+    await settle();
+    on.list({ ...A, secret: 'new-key' });
+    await settle();
+    open.resolve();
+    await expect(creating).resolves.toMatchObject({ home: `/home/${accountName('one')}` });
+  });
+
+  test('a host that is gone from the list is forgotten once nothing is left on it, and not before', async () => {
+    const on = await started(A, B);
+    await on.create('a', 'one');
+    on.list(B);
+    await settle();
+    expect(on.fleet.knows('a')).toBe(true);
+    await remove(on, 'a', 'one');
+    on.holders.delete('one');
+    on.clock.step(12 * MINUTE_MS);
+    await settle();
+    expect(on.fleet.knows('a')).toBe(false);
+    expect(on.cluster.dataOf(RECORDS_NAME)).toEqual({});
+  });
+
+  test('a place where the host was is not forgotten while it cannot be reached', async () => {
+    const on = await started(A);
+    await on.create('a', 'one');
+    on.machine(A.address).failure = DOWN;
+    on.list({ ...A, address: B.address });
+    on.holders.delete('one');
+    await settle();
+    expect(on.statuses.get('a')).toBeUndefined();
+    await on.create('a', 'two');
+    expect(on.records.get('a')?.endpoints.map(({ address }) => address)).toEqual([B.address, A.address]);
+    on.machine(A.address).failure = undefined;
+    on.holders.delete('two');
+    await remove(on, 'a', 'two');
+    on.clock.step(10_000);
+    await settle();
+    expect(on.machine(A.address).tenants).toEqual([]);
+    expect(on.records.get('a')?.endpoints.map(({ address }) => address)).toEqual([B.address]);
+  });
+
+  test('a host that is listed again in the moment in which it is forgotten is looked after', async () => {
+    const on = await started(A);
+    await on.create('a', 'one');
+    await remove(on, 'a', 'one');
+    on.holders.clear();
+    const open = Promise.withResolvers<void>();
+    on.cluster.beforePatch = async () => await open.promise;
+    on.list();
+    await settle();
+    on.list(A);
+    on.cluster.beforePatch = async () => {};
+    open.resolve();
+    await settle();
+    on.machine(A.address).failure = DOWN;
+    await expect(on.create('a', 'two')).rejects.toBe(DOWN);
+    expect(on.statuses.get('a')?.available).toBe(false);
+    expect(on.fleet.knows('a')).toBe(true);
+  });
+
+  test('a renamed host is known by its former name as long as that is needed, and its trusted key is kept', async () => {
+    const on = await setUpFleet();
+    const trusted = ['ssh-ed25519 BBBB'];
+    await on.records.put('a', { endpoints: [{ ...A, hostKeys: trusted }] });
+    on.holders.set('one', 'a');
+    on.list({ ...A, name: 'z', hostKeys: [] });
+    expect(on.fleet.formerNamesOf('z')).toEqual(['a']);
+    on.fleet.start();
+    await settle();
+    expect(on.connected.map(({ hostKeys }) => hostKeys)).toEqual([trusted]);
+  });
+});
+
+describe('records', () => {
+  test('of accounts that are made side by side are written once', async () => {
+    const on = await started(A);
+    on.cluster.requests.length = 0;
+    await Promise.all(['1', '2', '3', '4'].map((uid) => on.create('a', uid)));
+    expect(on.cluster.requests).toEqual([`patch ${RECORDS_NAME}: a`]);
+  });
+
+  test('are written before the host is asked for an account', async () => {
+    const on = await started(A);
+    on.cluster.beforePatch = async () => await Promise.reject(new Error('the API server is away'));
+    await expect(on.create('a', 'one')).rejects.toThrow('the API server is away');
+    expect(on.machine(A.address).calls.filter((call) => call.startsWith('create'))).toEqual([]);
+    expect(on.statuses.get('a')).toBeUndefined();
+  });
+});
