@@ -147,6 +147,33 @@ describe('the connection', () => {
   });
 });
 
+describe('the fence', () => {
+  it('is asked when the script is sent, also after a long wait', async () => {
+    const waiting: Request[] = [];
+    let isLeader = true;
+    const fence = (): void => {
+      if (!isLeader) throw new Error('another one leads');
+    };
+    const { run, requests } = await setUp({ onRequest: (request) => waiting.push(request) }, { fence });
+    const work = Array.from({ length: 9 }, async () => await run());
+    await vi.waitFor(() => expect(requests).toHaveLength(8));
+    isLeader = false;
+    waiting.forEach(echo);
+    expect(await errorOf(work[8] ?? run())).toMatchObject({
+      code: HOST_ERROR.failed,
+      message: 'nothing was done: another one leads',
+      mayHaveActed: false,
+    });
+    expect(await Promise.all(work.slice(0, 8))).toHaveLength(8);
+    expect(requests.map(({ script }) => script).filter((script) => script !== '')).toHaveLength(8);
+    isLeader = true;
+    const next = run('next');
+    await vi.waitFor(() => expect(waiting.at(-1)?.script).toMatch(/next$/));
+    waiting.slice(-1).forEach(echo);
+    expect(await next).toBe('next');
+  });
+});
+
 describe('a command that takes too long', () => {
   it('fails, and the next one gets another connection', async () => {
     const { run, clock, requests, server } = await setUp({

@@ -17,6 +17,10 @@ export interface ConnectionOptions {
   readonly policy: HostKeyPolicy;
   /** Gets the key that is trusted from now on, `type base64`; nothing is done on the host before it resolves. */
   readonly onFirstKey: (line: string) => Promise<void>;
+  /**
+   * Called in the moment in which a command is sent, however long it had to wait; throws where this process may not act any more.
+   */
+  readonly fence?: (() => void) | undefined;
   readonly onStateChange?: ((state: ConnectionState) => void) | undefined;
   readonly clock: Clock;
   readonly connectTimeoutMs?: number | undefined;
@@ -55,9 +59,11 @@ export class Connection {
     // Nothing that the host has written before, or that an account writes, can look like the answer.
     const marker = `answer-${randomBytes(16).toString('hex')}:`;
     const command = this.#endpoint.user === 'root' ? '/bin/sh -s' : 'sudo -n /bin/sh -s';
+    const fence = this.#options.fence ?? ((): void => undefined);
+    const input = `marker='${marker}'\n${script}`;
     for (let attempt = 1; ; attempt++) {
       const session = await this.#open();
-      const outcome = await session.run({ command, input: `marker='${marker}'\n${script}`, timeoutMs });
+      const outcome = await session.run({ command, input, timeoutMs, fence });
       if (outcome.kind !== 'not-started' || attempt === MAX_ATTEMPTS) return this.#read(outcome, marker, timeoutMs);
     }
   }
@@ -139,6 +145,10 @@ export class Connection {
         });
       case 'refused':
         throw new HostError(HOST_ERROR.failed, `the SSH server at ${this.#name()} refuses to run any command`);
+      case 'fenced': {
+        const { cause } = outcome;
+        throw new HostError(HOST_ERROR.failed, `nothing was done: ${printable(messageOf(cause))}`, { cause });
+      }
       case 'not-started':
         throw new HostError(HOST_ERROR.unreachable, `the connection to ${this.#name()} is lost again and again`);
     }

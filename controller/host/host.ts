@@ -31,6 +31,8 @@ export interface HostOptions {
   readonly instance: string;
   /** Gets the key that is trusted from now on, `type base64`; nothing is done on the host before it resolves. */
   readonly onFirstKey: (line: string) => Promise<void>;
+  /** Called in the moment in which anything is done on the host; throws where this process may not act any more. */
+  readonly fence?: () => void;
   readonly onOperation?: (report: OperationReport) => void;
   readonly onStateChange?: (state: ConnectionState) => void;
   readonly clock: Clock;

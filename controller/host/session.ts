@@ -14,6 +14,8 @@ export interface Command {
   /** For its standard input. */
   readonly input: string;
   readonly timeoutMs: number;
+  /** Asked in the moment in which the input is sent; throws where this process may not act any more. */
+  readonly fence: () => void;
 }
 
 export interface Output {
@@ -29,10 +31,12 @@ export interface Output {
  * - `overflow`: it wrote more than we read.
  * - `not-started`: nothing reached the host, because this connection is at its end.
  * - `refused`: nothing reached the host, which gives us no channel at all.
+ * - `fenced`: nothing reached the host, since the fence threw.
  */
 export type Outcome =
   | ({ readonly kind: 'ended' } & Output)
   | { readonly kind: 'timeout'; readonly wasSent: boolean }
+  | { readonly kind: 'fenced'; readonly cause: unknown }
   | { readonly kind: 'overflow' | 'not-started' | 'refused' };
 
 /** What runs over one connection. */
@@ -92,8 +96,8 @@ export class Session {
     if (this.#slots.isClosed && this.#slots.taken === 0) this.destroy();
   }
 
-  async #attempt({ command, input, timeoutMs }: Command): Promise<Outcome> {
-    const execution = execute(this.#client, command, input);
+  async #attempt(command: Command): Promise<Outcome> {
+    const execution = execute(this.#client, command);
     const timeout: { outcome?: Outcome } = {};
     const late = (): Error => {
       // Whatever hung may be the whole host: nobody else shall wait on this connection.
@@ -101,7 +105,7 @@ export class Session {
       this.retire();
       return new Error('time is up');
     };
-    return await withinTime(execution.outcome, { clock: this.#clock, ms: timeoutMs, late }).catch(
+    return await withinTime(execution.outcome, { clock: this.#clock, ms: command.timeoutMs, late }).catch(
       () => timeout.outcome ?? { kind: 'not-started' as const },
     );
   }
@@ -114,13 +118,19 @@ interface Execution {
   stop(): boolean;
 }
 
-function execute(client: Client, command: string, input: string): Execution {
+function execute(client: Client, { command, input, fence }: Command): Execution {
   let channel: ClientChannel | undefined;
   let isStopped = false;
   const outcome = new Promise<Outcome>((resolve) => {
     const onOpen = (error: Error | undefined, opened: ClientChannel): void => {
       if (error !== undefined) return resolve({ kind: isRefusal(error) ? 'refused' : 'not-started' });
       if (isStopped) return opened.close();
+      try {
+        fence();
+      } catch (cause) {
+        opened.close();
+        return resolve({ kind: 'fenced', cause });
+      }
       channel = opened;
       collect(opened, resolve);
       opened.end(input);

@@ -19,7 +19,7 @@ add_home() {
   # Without a zone: OpenSSH before 9.1 knows only local time.
   until=$(date -d "@$expires" +%Y%m%d%H%M%S) || return
   printf 'expiry-time="%s" %s\n' "$until" "$public_key" >"$home/.ssh/authorized_keys" || return
-  chown -R "$account:" "$home" || return
+  chown -R "$account:$account" "$home" || return
   [ ! -e /sys/fs/selinux/enforce ] || ! command -v restorecon >/dev/null || restorecon -RF "$home"
 }
 
