@@ -29,6 +29,7 @@ export function createFolderRuntime(parent: string): Runtime {
 class FolderSandbox implements PodSandbox {
   readonly #folder: string;
   #child: ChildProcess | undefined;
+  #destroyed = false;
 
   constructor(folder: string) {
     this.#folder = folder;
@@ -67,6 +68,7 @@ class FolderSandbox implements PodSandbox {
         stdio: ['ignore', log.fd, log.fd],
       });
       this.#child = child;
+      if (this.#destroyed) this.signal('SIGKILL');
       const [code, signal] = await exitOf(child);
       return code ?? 128 + (signal === null ? 0 : constants.signals[signal]);
     } finally {
@@ -90,6 +92,7 @@ class FolderSandbox implements PodSandbox {
   }
 
   async destroy(): Promise<void> {
+    this.#destroyed = true;
     this.signal('SIGKILL');
     await rm(this.#folder, { recursive: true, force: true });
   }
