@@ -1,0 +1,180 @@
+import { stringify } from 'yaml';
+
+import { ANNOTATION, FINALIZER, LABEL, RESERVED_ANNOTATIONS, RESERVED_LABELS, SECRET_PREFIX } from '#shared/names.ts';
+import { POLICY_VARIABLES } from '#webhook/policy.ts';
+import { MATCH_CONDITIONS } from '#webhook/registration.ts';
+
+export const PROTECTION_FILE = 'charts/multi-platform-controller/files/protection.yaml';
+
+/** The chart puts the namespace of the installation in its place. */
+const CONTROLLER = 'system:serviceaccount:NAMESPACE:multi-platform-controller';
+
+/**
+ * Who may write marks: whoever RBAC lets `write` a resource that does not exist. The chart's ClusterRole gives that to the controller, and
+ * `*` gives it to cluster administrators.
+ */
+const MAY_WRITE_MARKS = `authorizer.group("appstudio.io").resource("multiplatformmarks").check("write").allowed()`;
+
+interface PolicySpec {
+  failurePolicy: 'Fail';
+  matchConstraints: object;
+  matchConditions: { name: string; expression: string }[];
+  variables?: { name: string; expression: string }[];
+  validations: { expression: string; message?: string; messageExpression?: string; reason: string }[];
+}
+
+/** Specs of ValidatingAdmissionPolicies; `name` goes behind the name of the installation. */
+export function protectionPolicies(): { name: string; spec: PolicySpec }[] {
+  return [
+    { name: 'marks', spec: marks() },
+    {
+      name: 'secrets',
+      spec: confinement({
+        rule: { apiGroups: [''], apiVersions: ['v1'], operations: ['CREATE', 'DELETE'], resources: ['secrets'] },
+        expression:
+          'request.operation == "DELETE"' +
+          ` ? oldObject.metadata.name.startsWith(${quote(SECRET_PREFIX)})` +
+          ` : has(object.metadata.name) && object.metadata.name.startsWith(${quote(SECRET_PREFIX)}) && object.type == "Opaque"`,
+        message: `the controller makes and deletes only Opaque Secrets called ${SECRET_PREFIX}…`,
+      }),
+    },
+    {
+      name: 'pods',
+      spec: confinement({
+        rule: { apiGroups: [''], apiVersions: ['v1'], operations: ['UPDATE'], resources: ['pods'] },
+        variables: [mapOf('labels'), mapOf('annotations'), oldMapOf('labels'), oldMapOf('annotations')],
+        expression: [
+          'object.spec == oldObject.spec',
+          'variables.labels == variables.oldLabels',
+          `variables.annotations.all(k, k == ${quote(ANNOTATION.secretReady)} || ${isSame('annotations', 'oldAnnotations')})`,
+          'variables.oldAnnotations.all(k, k in variables.annotations)',
+          ...['finalizers', 'ownerReferences'].map(unchanged),
+        ].join(' &&\n'),
+        message: `the controller writes nothing on a Pod but the annotation ${ANNOTATION.secretReady}`,
+      }),
+    },
+    {
+      name: 'taskruns',
+      spec: confinement({
+        rule: { apiGroups: ['tekton.dev'], apiVersions: ['v1'], operations: ['UPDATE'], resources: ['taskruns'] },
+        expression: ['object.spec == oldObject.spec', unchanged('ownerReferences')].join(' &&\n'),
+        message: 'the controller writes nothing on a TaskRun but labels, annotations and finalizers',
+      }),
+    },
+  ];
+}
+
+/** Nobody but us changes our labels, annotations and finalizer. At creation the marks must be those that the webhook would make. */
+function marks(): PolicySpec {
+  const [hasPlatform] = MATCH_CONDITIONS;
+  if (hasPlatform === undefined) throw new Error('the webhook has a match condition');
+  const isMark = `variables.isNew && variables.isMarkable`;
+  const isRightLabel = `k == ${quote(LABEL.targetPlatform)} && k in variables.labels && variables.labels[k] == variables.label`;
+  const names = (map: 'labels' | 'annotations', keys: readonly string[], allowed: string): string =>
+    `${list(keys)}.filter(k, !(${isSame(map, `old${capital(map)}`)})${allowed}).map(k, ${quote(`${map.slice(0, -1)} `)} + k)`;
+  return {
+    failurePolicy: 'Fail',
+    matchConstraints: {
+      matchPolicy: 'Equivalent',
+      resourceRules: [
+        {
+          apiGroups: ['tekton.dev'],
+          apiVersions: ['v1'],
+          operations: ['CREATE', 'UPDATE'],
+          resources: ['taskruns'],
+          scope: 'Namespaced',
+        },
+      ],
+    },
+    matchConditions: [{ name: 'not-by-us-nor-an-administrator', expression: `!${MAY_WRITE_MARKS}` }],
+    variables: [
+      { name: 'isNew', expression: 'request.operation == "CREATE"' },
+      ...POLICY_VARIABLES,
+      { name: 'isMarkable', expression: `${hasPlatform.expression} && variables.isPlatform` },
+      mapOf('labels'),
+      mapOf('annotations'),
+      oldMapOf('labels'),
+      oldMapOf('annotations'),
+      { name: 'hasFinalizer', expression: hasFinalizer('object') },
+      { name: 'hadFinalizer', expression: `!variables.isNew && ${hasFinalizer('oldObject')}` },
+      {
+        name: 'changed',
+        expression: [
+          names('labels', RESERVED_LABELS, ` && !(${isMark} && ${isRightLabel})`),
+          names('annotations', RESERVED_ANNOTATIONS, ''),
+          `(variables.hasFinalizer == variables.hadFinalizer || (${isMark} && variables.hasFinalizer) ? [] : [${quote(`finalizer ${FINALIZER}`)}])`,
+        ].join(' +\n'),
+      },
+    ],
+    validations: [
+      {
+        expression: 'size(variables.changed) == 0',
+        messageExpression:
+          '"only multi-platform-controller writes " + variables.changed.join(", ") + ' +
+          '" on a TaskRun: leave that as it is (or, where a TaskRun is copied, out); a cluster administrator can change it"',
+        message: 'only multi-platform-controller writes its labels, annotations and finalizer on a TaskRun',
+        reason: 'Forbidden',
+      },
+    ],
+  };
+}
+
+/** What the controller may do beyond what RBAC can say, should somebody get hold of its token. */
+function confinement(parts: {
+  rule: object;
+  variables?: PolicySpec['variables'];
+  expression: string;
+  message: string;
+}): PolicySpec {
+  const { rule, variables, expression, message } = parts;
+  return {
+    failurePolicy: 'Fail',
+    matchConstraints: { matchPolicy: 'Equivalent', resourceRules: [rule] },
+    matchConditions: [{ name: 'by-the-controller', expression: `request.userInfo.username == ${quote(CONTROLLER)}` }],
+    ...(variables && { variables }),
+    validations: [{ expression, message, reason: 'Forbidden' }],
+  };
+}
+
+/** True where key `k` is in both maps with the same value, or in neither. */
+function isSame(map: string, oldMap: string): string {
+  const [now, before] = [`variables.${map}`, `variables.${oldMap}`];
+  return `(k in ${now}) == (k in ${before}) && (!(k in ${now}) || ${now}[k] == ${before}[k])`;
+}
+
+function mapOf(map: string): { name: string; expression: string } {
+  return { name: map, expression: `has(object.metadata.${map}) ? object.metadata.${map} : {}` };
+}
+
+function oldMapOf(map: string): { name: string; expression: string } {
+  const there = `oldObject != null && has(oldObject.metadata.${map})`;
+  return { name: `old${capital(map)}`, expression: `${there} ? oldObject.metadata.${map} : {}` };
+}
+
+function unchanged(field: string): string {
+  const at = (object: string): string => `${object}.metadata.${field}`;
+  return `has(${at('object')}) == has(${at('oldObject')}) && (!has(${at('object')}) || ${at('object')} == ${at('oldObject')})`;
+}
+
+function hasFinalizer(object: string): string {
+  return `has(${object}.metadata.finalizers) && ${quote(FINALIZER)} in ${object}.metadata.finalizers`;
+}
+
+function list(words: readonly string[]): string {
+  return `[${words.map(quote).join(', ')}]`;
+}
+
+function capital(word: string): string {
+  return word.charAt(0).toUpperCase() + word.slice(1);
+}
+
+/** A CEL string literal. */
+function quote(text: string): string {
+  return JSON.stringify(text);
+}
+
+const HEADER = '# Generated by `node charts/generate.ts` from charts/protection.ts: change that.\n';
+
+export function protectionFile(): string {
+  return HEADER + stringify({ policies: protectionPolicies() }, { aliasDuplicateObjects: false, lineWidth: 0 });
+}
