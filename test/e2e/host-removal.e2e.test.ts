@@ -172,6 +172,52 @@ describe('removing deletes', () => {
   });
 });
 
+describe('with systemd', () => {
+  /** There is none on the sandbox's hosts: this is what it would do, as far as removing sees it. */
+  const STAND_IN = `#!/bin/sh
+echo "$*" >>/run/loginctl-calls
+umount "/run/user/$2" && rmdir "/run/user/$2" && rm "/run/systemd/users/$2"
+`;
+
+  test('removing lets it end the session, and waits for that', async () => {
+    const uid = (await onHost(host, `id -u ${tenant.account}`)).trim();
+    const install = 'mv /usr/bin/loginctl /run/real-loginctl; cat >/usr/bin/loginctl; chmod 755 /usr/bin/loginctl';
+    await host.exec(['sh', '-c', install], { input: STAND_IN });
+    await onHost(
+      host,
+      `mkdir -p /run/systemd/users /run/user/${uid} /var/lib/systemd/linger
+       mount -t tmpfs tmpfs /run/user/${uid}; touch /run/systemd/users/${uid} /var/lib/systemd/linger/${tenant.account}
+       chown ${uid} /run/user/${uid}`,
+    );
+    await asTenant('touch /run/user/$(id -u)/file');
+    expect(await remove()).toEqual(onlyTheNeighbour());
+    expect(await onHost(host, 'cat /run/loginctl-calls; ls /run/user /run/systemd/users /var/lib/systemd/linger')).toBe(
+      `terminate-user ${uid}\n/run/systemd/users:\n\n/run/user:\n\n/var/lib/systemd/linger:\n`,
+    );
+    await onHost(host, 'rm /usr/bin/loginctl; mv /run/real-loginctl /usr/bin/loginctl 2>/dev/null || true');
+  });
+
+  test('removing ends all that is in the account’s control group', async () => {
+    const uid = (await onHost(host, `id -u ${tenant.account}`)).trim();
+    const group = `/sys/fs/cgroup/user.slice/user-${uid}.slice`;
+    await asTenant('setsid sleep 1011 >/dev/null 2>&1 </dev/null &');
+    // One that nothing but the group shows to be the account's.
+    await onHost(
+      host,
+      `mkdir -p ${group}; setsid sleep 1012 >/dev/null 2>&1 </dev/null & echo $! >/run/grouped
+       echo "$(cat /run/grouped)" >${group}/cgroup.procs`,
+    );
+    try {
+      expect(await remove()).toEqual(onlyTheNeighbour());
+      const state = 'grep -s State: "/proc/$(cat /run/grouped)/status" || echo gone';
+      await vi.waitFor(async () => expect(await onHost(host, state)).toMatch(/gone|Z/), PATIENCE_MS);
+    } finally {
+      // The machine's kernel keeps groups: they would outlive the host.
+      await onHost(host, `echo 1 >${group}/cgroup.kill; sleep 0.2; rmdir ${group} /sys/fs/cgroup/user.slice`);
+    }
+  });
+});
+
 describe.each([
   ['Debian and Ubuntu', 'dash', 'mawk'],
   ['Fedora and RHEL', 'bash', 'gawk'],
