@@ -15,6 +15,7 @@ export const EVENT = {
   hostFailed: { type: 'Warning', reason: 'HostFailed' },
   refused: { type: 'Warning', reason: 'NoHost' },
   foreignSecret: { type: 'Warning', reason: 'SecretNotOurs' },
+  secretRefused: { type: 'Warning', reason: 'SecretRefused' },
   cleaned: { type: 'Normal', reason: 'HostCleaned' },
   cleanupFailed: { type: 'Warning', reason: 'CleanupFailed' },
   letGo: { type: 'Warning', reason: 'CleanupOwed' },

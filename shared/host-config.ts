@@ -43,7 +43,7 @@ const DEFAULT_SSH_PORT = '22';
 const MAX_CONCURRENCY = 1000;
 
 /** A label value (https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/): the name is written on TaskRuns. */
-const HOST_NAME = /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/;
+export const HOST_NAME = /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/;
 /** RFC 1123, as a whole at most 253 characters. */
 const DNS_NAME =
   /^(?=.{1,253}$)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*\.?$/;

@@ -138,6 +138,25 @@ test.each<[string, Given, string]>([
     'none',
   ],
   [
+    'a slot and its Secret, and a user took the finalizer off',
+    { metadata: { labels: withHost('a').labels }, status: MOUNTED, memory: { host: 'a', secret: 'present' } },
+    'assign',
+  ],
+  [
+    'a slot and its Secret, and a user took our labels off',
+    { metadata: { finalizers: [FINALIZER] }, status: MOUNTED, memory: { host: 'a', secret: 'present' } },
+    'assign',
+  ],
+  [
+    'waiting, and a user took the label off that it is watched by',
+    {
+      metadata: { finalizers: [FINALIZER], labels: { [LABEL.waitingForPlatform]: 'linux-arm64' } },
+      status: MOUNTED,
+      memory: { waiting: true, searchStartMs: NOW_MS },
+    },
+    'allocate',
+  ],
+  [
     'a slot, after a restart',
     { metadata: withHost('a'), status: MOUNTED, memory: { host: 'a', secret: 'unknown' } },
     'provision',

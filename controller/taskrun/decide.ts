@@ -60,6 +60,7 @@ const RULES: readonly Rule[] = [
   ended,
   notOurs,
   unresolved,
+  unmarked,
   settled,
   slotTaken,
   refusedBefore,
@@ -111,6 +112,16 @@ function unresolved({ view, watchesAll }: Facts): Decision | null {
   return { action: 'mark', reason: 'it has a parameter PLATFORM', platform: platform.value };
 }
 
+/** A user can take off what is written on it; after a restart nobody would know of its slot. */
+function unmarked({ view, memory }: Facts): Decision | null {
+  if (memory.host === undefined || memory.secret !== 'present' || isWrittenOn(view, memory.host)) return null;
+  return { action: 'assign', reason: 'its marks were taken off', host: memory.host };
+}
+
+function isWrittenOn(view: TaskRunView, host: string): boolean {
+  return view.hasFinalizer && assignedHostOf(view) === host && view.labels[LABEL.targetPlatform] !== undefined;
+}
+
 function settled({ memory }: Facts): Decision | null {
   if (memory.secret === 'present') return none('it has its Secret');
   if (memory.secret !== 'foreign') return null;
@@ -140,8 +151,7 @@ function local({ view, configState }: Facts): Decision | null {
 
 function slotTaken({ view, memory }: Facts): Decision | null {
   if (memory.host === undefined) return null;
-  if (assignedHostOf(view) !== memory.host || !view.hasFinalizer)
-    return { action: 'assign', reason: 'it holds a slot', host: memory.host };
+  if (!isWrittenOn(view, memory.host)) return { action: 'assign', reason: 'it holds a slot', host: memory.host };
   return { action: 'provision', reason: 'its slot is written', host: memory.host };
 }
 
@@ -178,6 +188,7 @@ function wanted({ view, memory }: Facts): Decision | null {
   if (view.platform.kind !== 'string') return null;
   const isWritten =
     memory.waiting &&
+    view.labels[LABEL.targetPlatform] !== undefined &&
     view.labels[LABEL.waitingForPlatform] !== undefined &&
     view.labels[LABEL.assignedHost] === undefined;
   if (isWritten && view.hasFinalizer) return none('it waits for a host');

@@ -15,7 +15,7 @@ import type { Changes, Pool } from '../pool/pool.ts';
 import { decide, type ConfigState, type Decision } from './decide.ts';
 import { KeyedQueue } from './keyed-queue.ts';
 import { Reporter } from './reporter.ts';
-import { fieldsOf, isOfInterest, newRun, orderOf, platformOf, secondsToMs, type Run } from './run.ts';
+import { fieldsOf, isOfInterest, newRun, orderOf, platformOf, writtenTimeMs, type Run } from './run.ts';
 import { SecretWriter } from './secrets.ts';
 import { Steps } from './steps.ts';
 import { assignedHostOf, type TaskRunView } from './view.ts';
@@ -141,11 +141,11 @@ export class TaskRunReconciler {
     const host = assignedHostOf(view);
     if (host !== undefined || view.annotations[ANNOTATION.error] !== undefined) run.secret = 'unknown';
     if (view.annotations[ANNOTATION.foreignSecret] !== undefined) run.secret = 'foreign';
-    run.searchStartMs = secondsToMs(view.annotations[ANNOTATION.allocationStartTime]);
+    run.searchStartMs = writtenTimeMs(view, ANNOTATION.allocationStartTime);
     if (host === undefined || host === LOCAL_HOST || !fleet.knows(host)) return;
     pool.restore(view.uid, host);
     run.mayHaveAccount = true;
-    run.slotAtMs = run.assignedAtMs = secondsToMs(view.annotations[ANNOTATION.buildStartTime]);
+    run.slotAtMs = run.assignedAtMs = writtenTimeMs(view, ANNOTATION.buildStartTime);
   }
 
   async #work(uid: string): Promise<void> {

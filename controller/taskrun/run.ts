@@ -58,7 +58,7 @@ export function isOfInterest(view: TaskRunView): boolean {
 
 /** First come, first served: when the search began, else when it was created; milliseconds since 1970. */
 export function orderOf({ view }: Run): number {
-  return secondsToMs(view.annotations[ANNOTATION.allocationStartTime]) ?? Date.parse(view.createdAt);
+  return writtenTimeMs(view, ANNOTATION.allocationStartTime) ?? createdMs(view);
 }
 
 export function platformOf({ platform }: TaskRunView): string {
@@ -77,9 +77,14 @@ export function platformsOf(config: HostConfig): ReadonlySet<string> {
   return new Set([...config.hosts.values().map((host) => host.platform), ...config.localPlatforms]);
 }
 
-export function secondsToMs(seconds: string | undefined): number | undefined {
-  const value = Number(seconds);
-  return seconds === undefined || !Number.isFinite(value) ? undefined : value * 1000;
+/** A time in Unix seconds that is written on it: milliseconds since 1970, and never before it was created, whoever wrote it. */
+export function writtenTimeMs(view: TaskRunView, annotation: string): number | undefined {
+  const text = view.annotations[annotation];
+  return text !== undefined && /^\d{1,11}$/.test(text) ? Math.max(Number(text) * 1000, createdMs(view)) : undefined;
+}
+
+function createdMs({ createdAt }: TaskRunView): number {
+  return Date.parse(createdAt) || 0;
 }
 
 /** What tells one TaskRun from another in the log. */

@@ -1,6 +1,6 @@
 import { messageOf } from '#shared/errors.ts';
 import type { KubeClient } from '#shared/kubernetes/client.ts';
-import { ignoreNotFound, isConflict, KubeError } from '#shared/kubernetes/errors.ts';
+import { ignoreNotFound, isConflict, isInvalid, KubeError } from '#shared/kubernetes/errors.ts';
 import type { KubeObject, Secret } from '#shared/kubernetes/objects.ts';
 import { PATH } from '#shared/kubernetes/paths.ts';
 import { ANNOTATION, secretName } from '#shared/names.ts';
@@ -22,7 +22,7 @@ export class SecretWriter {
 
   /**
    * Creates the Secret, and has the kubelet look again. Where one of its name is there that is not ours, that is left alone for good
-   * (`run.secret` is `foreign`). What was prepared is kept until the API server has answered: the account has its key.
+   * (`run.secret` is `foreign`); the same where none can be made, since the name of the TaskRun is too long. What was prepared is kept until the API server has answered: the account has its key.
    */
   async publish(run: Run, content: () => Promise<SecretContent> | SecretContent): Promise<boolean> {
     run.prepared ??= { secret: buildSecret(run.view, await content()), mayBeThere: run.secret === 'unknown' };
@@ -34,6 +34,12 @@ export class SecretWriter {
     } catch (error) {
       // No answer: it may have been created all the same.
       if (!(error instanceof KubeError) || error.status >= 500) prepared.mayBeThere = true;
+      if (isInvalid(error)) {
+        run.prepared = undefined;
+        run.secret = 'foreign';
+        this.#reporter.say(run, 'secretRefused', `gets no host: its Secret cannot be made: ${messageOf(error)}`);
+        return false;
+      }
       if (!isConflict(error)) throw error;
       run.secret = prepared.mayBeThere ? 'present' : 'foreign';
     }
@@ -60,6 +66,8 @@ export class SecretWriter {
       return false;
     } catch (error) {
       if (isConflict(error)) return true;
+      // Where its name is too long, say: there can be none.
+      if (isInvalid(error)) return false;
       throw error;
     }
   }

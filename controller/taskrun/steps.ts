@@ -11,7 +11,7 @@ import type { Changes, Pool } from '../pool/pool.ts';
 import type { ConfigState } from './decide.ts';
 import * as text from './error-text.ts';
 import type { Reporter } from './reporter.ts';
-import { platformForMetrics, platformsOf, secondsToMs, type Run } from './run.ts';
+import { platformForMetrics, platformsOf, writtenTimeMs, type Run } from './run.ts';
 import type { SecretContent } from './secret.ts';
 import type { SecretWriter } from './secrets.ts';
 import { failedHostsOf, type TaskRunView } from './view.ts';
@@ -55,8 +55,8 @@ export class Steps {
   async allocate(run: Run, platform: string): Promise<void> {
     const { pool, clock, configState, writer, reporter } = this.#options;
     const { view } = run;
-    const writtenStart = view.hasFinalizer ? view.annotations[ANNOTATION.allocationStartTime] : undefined;
-    run.searchStartMs ??= secondsToMs(writtenStart) ?? clock.now();
+    run.searchStartMs ??=
+      (view.hasFinalizer ? writtenTimeMs(view, ANNOTATION.allocationStartTime) : undefined) ?? clock.now();
     const exclude = new Set([...(view.hasFinalizer ? failedHostsOf(view) : []), ...run.failures.keys()]);
     const result = pool.request({ uid: view.uid, platform, exclude });
     if (result.kind === 'waiting') {
@@ -68,7 +68,10 @@ export class Steps {
       const known = 'config' in state ? [...platformsOf(state.config)].toSorted() : [];
       await this.refuse(run, text.unknownPlatform(platform, known));
     } else if (result.kind === 'exhausted') {
-      const failures = new Map([...exclude].map((host) => [host, run.failures.get(host) ?? 'failed earlier']));
+      const state = configState();
+      const hosts = 'config' in state ? [...state.config.hosts.values()] : [];
+      const failed = hosts.filter((host) => host.platform === platform && exclude.has(host.name));
+      const failures = new Map(failed.map(({ name }) => [name, run.failures.get(name) ?? 'failed earlier']));
       await this.refuse(run, text.allHostsFailed(platform, failures));
     }
   }
@@ -79,8 +82,10 @@ export class Steps {
     run.slotAtMs ??= clock.now();
     const waited = run.view.labels[LABEL.waitingForPlatform] !== undefined;
     if (!(await writer.mark(run, { host }))) return;
+    // Its marks were taken off by somebody, and are on again.
+    if (run.assignedAtMs !== undefined) return;
     run.assignedAtMs = clock.now();
-    const seconds = (run.assignedAtMs - (run.searchStartMs ?? run.assignedAtMs)) / 1000;
+    const seconds = Math.max(0, run.assignedAtMs - (run.searchStartMs ?? run.assignedAtMs)) / 1000;
     const platform = platformForMetrics(run.view, configState());
     metrics.hostAllocationTime.observe({ platform }, seconds);
     if (waited) metrics.waitTime.observe({ platform }, seconds);
@@ -105,7 +110,7 @@ export class Steps {
     }
     const platform = platformForMetrics(run.view, configState());
     metrics.provisioningSuccesses.inc({ platform });
-    const readyMs = clock.now() - (run.slotAtMs ?? clock.now());
+    const readyMs = Math.max(0, clock.now() - (run.slotAtMs ?? clock.now()));
     metrics.readySeconds.observe({ platform }, readyMs / 1000);
     reporter.say(run, 'ready', `has its account on host ${host}`, { host, durationMs: Math.round(readyMs) });
   }
@@ -123,7 +128,9 @@ export class Steps {
       }
     }
     run.mayHaveAccount = false;
-    if (await writer.mark(run, {})) onChanges(pool.release(run.view.uid));
+    if (!(await writer.mark(run, {}))) return;
+    run.slotAtMs = run.assignedAtMs = undefined;
+    onChanges(pool.release(run.view.uid));
   }
 
   /** Gives the reason why there is no host, where the build's own log will show it. */
@@ -195,7 +202,7 @@ export class Steps {
     reporter.say(run, 'hostFailed', `got no account on host ${host}: ${error.message}`, { host, code: error.code });
     if (error.mayHaveActed) await this.#owe(view, host, clock.now());
     run.mayHaveAccount = false;
-    run.slotAtMs = undefined;
+    run.slotAtMs = run.assignedAtMs = undefined;
     onChanges(pool.release(view.uid));
   }
 

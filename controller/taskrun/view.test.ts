@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 
-import { FINALIZER, LABEL } from '#shared/names.ts';
+import { ANNOTATION, FINALIZER, LABEL } from '#shared/names.ts';
 
-import { viewOf, type TaskRun } from './view.ts';
+import { failedHostsOf, viewOf, type TaskRun } from './view.ts';
 
 const base = { name: 'build', namespace: 'ns', uid: 'u', resourceVersion: '7' };
 
@@ -66,6 +66,16 @@ test('never throws, whatever shape spec and status have', () => {
       },
     ),
   );
+});
+
+test.each([
+  ['a,b', ['a', 'b']],
+  [',a,,$(id),b/c,-d,', ['a']],
+  ['', []],
+  [Array.from({ length: 30_000 }, (_, index) => `h${index}`).join(','), Array.from({ length: 500 }, (_, i) => `h${i}`)],
+])('failed hosts are names of hosts, and not too many (%#)', (text, names) => {
+  const view = viewOf({ metadata: { ...base, annotations: { [ANNOTATION.failedHosts]: text } } });
+  expect(failedHostsOf(view)).toEqual(names);
 });
 
 test('of a platform of a megabyte little is kept, and it is still malformed', () => {

@@ -7,6 +7,7 @@ import {
   RESERVED_LABELS,
   secretName,
 } from '#shared/names.ts';
+import { HOST_NAME } from '#shared/host-config.ts';
 import type { Cached } from '#shared/kubernetes/reflector.ts';
 import type { KubeObject } from '#shared/kubernetes/objects.ts';
 
@@ -88,9 +89,13 @@ export function viewOf(object: KubeObject): TaskRunView {
   };
 }
 
+/** More hosts than any platform has: a user may have written the annotation, as long as an object can be. */
+const MAX_FAILED_HOSTS = 500;
+
 /** Names of the hosts that failed for this TaskRun. */
 export function failedHostsOf(view: TaskRunView): string[] {
-  return (view.annotations[ANNOTATION.failedHosts] ?? '').split(',').filter((name) => name !== '');
+  const names = (view.annotations[ANNOTATION.failedHosts] ?? '').split(',');
+  return names.filter((name) => HOST_NAME.test(name)).slice(0, MAX_FAILED_HOSTS);
 }
 
 export function assignedHostOf(view: TaskRunView): string | undefined {
