@@ -8,6 +8,8 @@ export interface ManagedProcessOptions {
   readonly name: string;
   /** Path of its `main.ts`. */
   readonly main: string;
+  /** What runs `main`. Default: this process's own Node.js. */
+  readonly launcher?: readonly [command: string, ...args: string[]];
   /** Besides the ports for metrics and health. */
   readonly args: readonly string[];
   readonly env: NodeJS.ProcessEnv;
@@ -47,6 +49,7 @@ const READY_WITHIN_MS = 30_000;
 /** Makes the handle; nothing runs yet. */
 export async function createManagedProcess(options: ManagedProcessOptions): Promise<ManagedProcess> {
   const { name, main, args, env, logPath, readyWithinMs = READY_WITHIN_MS } = options;
+  const [command, ...launcherArgs] = options.launcher ?? [process.execPath];
   const metricsPort = await freePort();
   const healthPort = await freePort();
   let service: Service | undefined;
@@ -56,8 +59,8 @@ export async function createManagedProcess(options: ManagedProcessOptions): Prom
     const ports = ['--metrics-port', String(metricsPort), '--health-port', String(healthPort)];
     service = await startService({
       name,
-      command: process.execPath,
-      args: [main, ...args, ...ports, ...extraArgs],
+      command,
+      args: [...launcherArgs, main, ...args, ...ports, ...extraArgs],
       env,
       logPath,
     });
