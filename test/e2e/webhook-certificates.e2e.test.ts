@@ -1,4 +1,7 @@
 import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import tls from 'node:tls';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -6,7 +9,7 @@ import { ignoreNotFound } from '#shared/kubernetes/errors.ts';
 import type { Secret } from '#shared/kubernetes/objects.ts';
 import { PATH } from '#shared/kubernetes/paths.ts';
 import { DEFAULT_NAMESPACE } from '#shared/names.ts';
-import { parseCertificates } from '#webhook/certificate.ts';
+import { type CertificatePair, issuePair, parseCertificates } from '#webhook/certificate.ts';
 import { buildRegistration, type MutatingWebhookConfiguration } from '#webhook/registration.ts';
 import {
   CONFIGURATION,
@@ -22,8 +25,8 @@ import {
   TENANT,
   until,
   type WebhookCluster,
-} from './webhook-harness.ts';
-import { isMarked } from './webhook-requests.ts';
+} from './support/webhook-cluster.ts';
+import { isMarked } from './support/webhook-requests.ts';
 
 const DAY_MS = 86_400_000;
 const MINUTE_MS = 60_000;
@@ -100,8 +103,8 @@ function certificatesServed(): Promise<string[]> {
 }
 
 async function admit(): Promise<void> {
-  const path = PATH.taskRuns(TENANT);
-  const created = await cluster.client.create<TaskRun>(path, taskRun('linux/arm64'), { dryRun: 'All' });
+  const { client } = cluster;
+  const created = await client.create<TaskRun>(PATH.taskRuns(TENANT), taskRun('linux/arm64'), { dryRun: 'All' });
   expect(isMarked(created)).toBe(true);
 }
 
@@ -261,6 +264,50 @@ test('a new installation that finds an old Secret makes the configuration trust 
   await admit();
   expect(await casTrusted()).toEqual(before);
 }, 30_000);
+
+test('a certificate from files is served when the configuration trusts it, and the new one when the files change', async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'webhook-files-'));
+  const put = async (pair: CertificatePair): Promise<void> => {
+    await writeFile(path.join(folder, 'tls.crt'), pair.certificate);
+    await writeFile(path.join(folder, 'tls.key'), pair.privateKey);
+  };
+  /** As cert-manager would, or who owns the files. */
+  const trust = async (...pairs: CertificatePair[]): Promise<void> => {
+    const value = Buffer.from(pairs.map(({ ca }) => ca).join('')).toString('base64');
+    const patch = [{ op: 'add', path: '/webhooks/0/clientConfig/caBundle', value }];
+    await cluster.client.patch(CONFIGURATION, patch, 'json');
+  };
+  const validity = { notBefore: new Date(Date.now() - MINUTE_MS), notAfter: new Date(Date.now() + DAY_MS) };
+  const [first, second] = await Promise.all([
+    issuePair({ names: ['127.0.0.1'], ...validity }),
+    issuePair({ names: ['127.0.0.1'], ...validity }),
+  ]);
+  try {
+    await put(first);
+    clock = new ShiftedClock();
+    replicas = [await startReplica(cluster, clock, { folder })];
+    const [replica] = replicas;
+    await until('the certificate is read', () => replica?.notReady()?.includes('caBundle holds no') ?? false);
+    await trust(first);
+    await untilAllReady();
+    await admit();
+
+    await trust(second, first);
+    const failures = await failuresDuring(async () => {
+      const [before] = await certificatesServed();
+      await put(second);
+      clock.advance(MINUTE_MS);
+      await until('the new certificate is served', async () => (await certificatesServed())[0] !== before);
+    });
+    expect(failures).toEqual([]);
+    await trust(second);
+    await until('it is ready', () => replica?.notReady() === null);
+    await admit();
+    expect(await readSecret()).toEqual({});
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
 
 test('none of all these replicas wrote a key into its log', () => {
   expect(logs.length).toBeGreaterThan(100);

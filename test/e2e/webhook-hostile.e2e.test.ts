@@ -15,7 +15,7 @@ import { freePort } from '#sandbox/control-plane/free-port.ts';
 import { createManagedProcess, type ManagedProcess } from '#sandbox/managed-process.ts';
 import { type CertificatePair, issuePair } from '#webhook/certificate.ts';
 import { buildRegistration } from '#webhook/registration.ts';
-import { CONFIGURATIONS, startWebhookCluster, until, type WebhookCluster } from './webhook-harness.ts';
+import { CONFIGURATIONS, startWebhookCluster, until, type WebhookCluster } from './support/webhook-cluster.ts';
 
 const MAIN = fileURLToPath(new URL('../../webhook/main.ts', import.meta.url));
 const REVIEWS = 20_000;
@@ -79,6 +79,8 @@ async function post(
 ): Promise<{ status: number; body: string }> {
   const headers = { 'content-type': contentType, 'content-length': Buffer.byteLength(body) };
   const request = https.request({ host: '127.0.0.1', port, path: '/mutate', method: 'POST', agent: through, headers });
+  // Where the answer comes first, the rest of the body meets a closed connection.
+  request.on('error', () => {});
   request.end(body);
   const [response] = (await once(request, 'response')) as [IncomingMessage];
   return { status: response.statusCode ?? 0, body: await text(response) };
@@ -270,7 +272,14 @@ describe('clients that hold connections', () => {
     expect((await post(GOOD, 'application/json', fresh)).status).toBe(200);
   });
 
-  test('those that speak TLS and then nothing, half a header, or a body byte by byte are closed', async () => {
+  test('those that speak something else, or TLS and then nothing, half a header or a body byte by byte, are closed', async () => {
+    const others = ['GET / HTTP/1.1\r\n\r\n', '\u0016\u0003\u0001', 'SSH-2.0-x\r\n', '\0'.repeat(10_000)].map(
+      (hello) => {
+        const socket = quiet(net.connect(port, '127.0.0.1'));
+        socket.write(hello);
+        return socket;
+      },
+    );
     const idle = await Promise.all(Array.from({ length: 20 }, secure));
     const halfHeader = await Promise.all(Array.from({ length: 20 }, secure));
     const slowBody = await Promise.all(Array.from({ length: 20 }, secure));
@@ -284,22 +293,10 @@ describe('clients that hold connections', () => {
       for (const socket of [...halfHeader, ...slowBody]) if (socket.writable) socket.write('a');
     }, 250);
     try {
-      await allClosed([...idle, ...halfHeader, ...slowBody]);
+      await allClosed([...others, ...idle, ...halfHeader, ...slowBody]);
     } finally {
       clearInterval(drip);
     }
-    expect((await post(GOOD)).status).toBe(200);
-  });
-
-  test('those that speak something else are closed', async () => {
-    const sockets = ['GET / HTTP/1.1\r\n\r\n', '\u0016\u0003\u0001', 'SSH-2.0-x\r\n', '\0'.repeat(10_000)].map(
-      (hello) => {
-        const socket = quiet(net.connect(port, '127.0.0.1'));
-        socket.write(hello);
-        return socket;
-      },
-    );
-    await allClosed(sockets);
     expect((await post(GOOD)).status).toBe(200);
   });
 });

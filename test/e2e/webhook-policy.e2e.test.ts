@@ -17,8 +17,8 @@ import {
   TENANT,
   until,
   type WebhookCluster,
-} from './webhook-harness.ts';
-import { dryRunOf, isMarked, startLaterWebhook, tableFields } from './webhook-requests.ts';
+} from './support/webhook-cluster.ts';
+import { dryRunOf, isMarked, startLaterWebhook, tableFields } from './support/webhook-requests.ts';
 
 const ADMISSION = '/apis/admissionregistration.k8s.io/v1';
 const BINDING = `${ADMISSION}/mutatingadmissionpolicybindings`;

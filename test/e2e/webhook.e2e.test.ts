@@ -20,8 +20,8 @@ import {
   TENANT,
   until,
   type WebhookCluster,
-} from './webhook-harness.ts';
-import { dryRunOf, FINALIZER, isMarked, MARK, startLaterWebhook, tableFields } from './webhook-requests.ts';
+} from './support/webhook-cluster.ts';
+import { dryRunOf, FINALIZER, isMarked, MARK, startLaterWebhook, tableFields } from './support/webhook-requests.ts';
 
 const MAIN = fileURLToPath(new URL('../../webhook/main.ts', import.meta.url));
 const V1BETA1 = `/apis/tekton.dev/v1beta1/namespaces/${TENANT}/taskruns`;

@@ -8,7 +8,7 @@ import type { KubeObject } from '#shared/kubernetes/objects.ts';
 import { PATH } from '#shared/kubernetes/paths.ts';
 import { issuePair } from '#webhook/certificate.ts';
 import { buildRegistration } from '#webhook/registration.ts';
-import { CONFIGURATIONS, TENANT, type WebhookCluster } from './webhook-harness.ts';
+import { CONFIGURATIONS, TENANT, type WebhookCluster } from './webhook-cluster.ts';
 
 export const FINALIZER = 'appstudio.io/multi-platform-finalizer';
 export const MARK = 'build.appstudio.redhat.com/target-platform';

@@ -95,11 +95,11 @@ export interface Replica extends Webhook {
   log: string[];
 }
 
-/** A replica in this process, with no more rights than its own. */
+/** A replica in this process, with no more rights than its own; its certificate comes from `folder` where one is given. */
 export async function startReplica(
   cluster: WebhookCluster,
   clock: Clock,
-  { drainMs = 0 }: { drainMs?: number } = {},
+  { drainMs = 0, folder }: { drainMs?: number; folder?: string } = {},
 ): Promise<Replica> {
   const config = new KubeConfig();
   config.loadFromFile(cluster.webhookKubeconfig);
@@ -111,7 +111,7 @@ export async function startReplica(
     registry,
     ports: { webhook: 0, metrics: 0, health: 0 },
     configurationName: CONFIGURATION_NAME,
-    certificate: { secret: { namespace: DEFAULT_NAMESPACE, name: SECRET_NAME } },
+    certificate: folder === undefined ? { secret: { namespace: DEFAULT_NAMESPACE, name: SECRET_NAME } } : { folder },
     drainMs,
     clock,
     log: createLog({ level: 'debug', destination: { write: (line) => log.push(line) } }),
