@@ -23,16 +23,19 @@ shut_out() {
   usermod --lock --expiredate 1 --shell "$shell" "$account" >/dev/null 2>&1
 }
 
-# Sets pids and objects (arguments for ipcrm) to what the account's user ids have in the kernel.
+# Sets what the account has in the kernel: pids; objects, arguments for ipcrm; mounts, a line for each with "home" (on top of
+# it), "own" (made by the account) or "other" and the mount point, in octal where it is not plain.
 look_at_kernel() {
-  pids='' objects=''
-  while read -r what id; do
+  pids='' objects='' mounts=''
+  while read -r what it; do
     case $what in
-      pid) pids="$pids $id" ;;
-      -[mqs]) objects="$objects $what $id" ;;
+      pid) pids="$pids $it" ;;
+      -[mqs]) objects="$objects $what $it" ;;
+      home | own | other) mounts="$what $it
+$mounts" ;;
     esac
   done <<LINES
-$(grep -sHE '^(State|Uid):' /proc/[0-9]*/status | awk -v uid="$uid" -v ranges="$ranges" '
+$(grep -sHE '^(State|Uid):' /proc/[0-9]*/status | awk -v home="$home" -v uid="$uid" -v ranges="$ranges" '
     function is_ours(id,    i) {
       if (id == uid) return 1
       for (i = 1; i <= count; i++) if (id >= first[i] && id <= last[i]) return 1
@@ -42,14 +45,23 @@ $(grep -sHE '^(State|Uid):' /proc/[0-9]*/status | awk -v uid="$uid" -v ranges="$
       count = split(ranges, parts, " ")
       for (i = 1; i <= count; i++) { split(parts[i], ends, ":"); first[i] = ends[1] + 0; last[i] = ends[2] + 0 }
     }
+    FILENAME == "/proc/self/mountinfo" {
+      for (i = 7; i < NF && $i != "-"; i++);
+      is_own = $(i + 1) ~ /^fuse/ && ("," $(i + 3) ",") ~ (",user_id=" uid ",")
+      kind = $5 == home ? "home" : is_own ? "own" : index($5, home "/") == 1 ? "other" : ""
+      path = $5
+      gsub(/\\/, "\\0", path)
+      if (kind != "") print kind, path
+      next
+    }
     FILENAME == "/proc/sysvipc/shm" { if (FNR > 1 && (is_ours($8) || is_ours($10))) print "-m", $2; next }
     FILENAME == "/proc/sysvipc/msg" { if (FNR > 1 && (is_ours($8) || is_ours($10))) print "-q", $2; next }
     FILENAME == "/proc/sysvipc/sem" { if (FNR > 1 && (is_ours($5) || is_ours($7))) print "-s", $2; next }
     $1 ~ /:State:$/ { is_dead = ($2 == "Z" || $2 == "X"); next }
     !is_dead && (is_ours($2) || is_ours($3) || is_ours($4) || is_ours($5)) {
-      split($1, path, "/")
-      print "pid", path[3]
-    }' - /proc/sysvipc/shm /proc/sysvipc/msg /proc/sysvipc/sem 2>/dev/null)
+      split($1, path_parts, "/")
+      print "pid", path_parts[3]
+    }' - /proc/self/mountinfo /proc/sysvipc/shm /proc/sysvipc/sem /proc/sysvipc/msg 2>/dev/null)
 LINES
 }
 
@@ -82,26 +94,10 @@ end_processes() {
   done
 }
 
-# Prints "home", "own" or "other" and the mount point, in octal where it is not plain, for each mount of the account.
-mounts() {
-  awk -v home="$home" -v uid="$uid" '
-    {
-      for (i = 7; i < NF && $i != "-"; i++);
-      is_own = $(i + 1) ~ /^fuse/ && ("," $(i + 3) ",") ~ (",user_id=" uid ",")
-      kind = $5 == home ? "home" : is_own ? "own" : index($5, home "/") == 1 ? "other" : ""
-      if (kind == "") next
-      path = $5
-      gsub(/\\/, "\\0", path)
-      line[++count] = kind " " path
-    }
-    END { for (; count > 0; count--) print line[count] }' /proc/self/mountinfo
-}
-
 # A mount inside the home would be emptied with it. The account itself can only have made FUSE mounts; they are taken away
 # with its own rights, since it, or a friend of it, may have turned their paths elsewhere.
 unmount_all() {
-  list=$(mounts)
-  [ -n "$list" ] || return 0
+  [ -n "$mounts" ] || return 0
   while read -r kind mount; do
     # The dot keeps line feeds at the end.
     mount=$(printf '%b.' "$mount")
@@ -115,10 +111,10 @@ unmount_all() {
         ;;
     esac >/dev/null 2>&1
   done <<LINES
-$list
+${mounts%?}
 LINES
-  list=$(mounts)
-  [ -z "$list" ] || report "a mount at ${list#* }"
+  look_at_kernel
+  [ -z "$mounts" ] || report "a mount at ${mounts#* }"
 }
 
 # With systemd, the account's runtime folder is a mount that systemd has to take away itself: it would be missing when the
@@ -140,7 +136,8 @@ end_session() {
   problem=$(rm -rf --one-file-system "$runtime" 2>&1) || report "$runtime ($problem)"
 }
 
-# find_files ACTION...: what the account has outside of its home, where everybody may have something.
+# find_files ACTION...: what the account has outside of its home, where everybody may have something. Replaces the shell: to
+# be called in a subshell.
 find_files() {
   set -- \) -prune "$@"
   for range in $ranges; do
@@ -151,7 +148,7 @@ find_files() {
     /var/spool/cron /var/spool/at; do
     [ ! -d "$folder" ] || [ -L "$folder" ] || set -- "$folder" "$@"
   done
-  find "$@" 2>/dev/null
+  exec find "$@" 2>/dev/null
 }
 
 delete_files() {
@@ -166,7 +163,7 @@ delete_files() {
       break
     fi
     # With -execdir, find stands in the folder of what it found: nobody can turn the path elsewhere meanwhile.
-    find_files -execdir rm -rf --one-file-system -- '{}' +
+    (find_files -execdir rm -rf --one-file-system -- '{}' +)
   done
 }
 
