@@ -16,7 +16,7 @@ add_entry() {
 # All of it is there before the account owns it: nobody can turn a path elsewhere meanwhile.
 add_home() {
   mkdir "$home" "$home/.ssh" || return
-  # Without a zone: OpenSSH before 9.1 knows only local time.
+  # Without a zone: older OpenSSH knows only local time.
   until=$(date -d "@$expires" +%Y%m%d%H%M%S) || return
   printf 'expiry-time="%s" %s\n' "$until" "$public_key" >"$home/.ssh/authorized_keys" || return
   chown -R "$account:$account" "$home" || return
