@@ -51,6 +51,8 @@ export class Reflector<T extends Cached> {
   readonly #objects = new Map<string, T>();
   readonly #synced = Promise.withResolvers<void>();
   #hasSynced = false;
+  /** Of the last event or bookmark, so that a watch goes on from there however the last one ended; undefined: list anew. */
+  #resourceVersion: string | undefined;
   #running: Promise<void> | undefined;
 
   constructor(options: ReflectorOptions<T>) {
@@ -99,19 +101,18 @@ export class Reflector<T extends Cached> {
   async #run(): Promise<void> {
     const { clock, log, path } = this.#options;
     const { signal } = this.#stop;
-    let resourceVersion: string | undefined;
     let failures = 0;
     while (!signal.aborted) {
       try {
-        resourceVersion ??= await this.#relist();
+        this.#resourceVersion ??= await this.#relist();
         if (signal.aborted) return;
         const startMs = clock.now();
-        resourceVersion = await this.#watch(resourceVersion);
+        await this.#watch(this.#resourceVersion);
         // A server that ends each watch at once would otherwise be asked without a pause.
         failures = clock.now() - startMs < SHORT_WATCH_MS ? failures + 1 : 0;
       } catch (error) {
         failures++;
-        if (isGone(error)) resourceVersion = undefined;
+        if (isGone(error)) this.#resourceVersion = undefined;
         log.warn({ path, err: error, failures }, `watching ${path} was interrupted: ${messageOf(error)}`);
       }
       if (failures > 0) await clock.sleep(backoffMs(failures, RETRY), signal);
@@ -142,11 +143,11 @@ export class Reflector<T extends Cached> {
     return resourceVersion;
   }
 
-  /** Watches until the connection ends; gives the last resourceVersion seen. Rejects where the server says that it cannot go on. */
-  #watch(from: string): Promise<string> {
+  /** Watches until the connection ends. Rejects where it broke, or where the server says that it cannot go on. */
+  #watch(from: string): Promise<void> {
     const { client, path, labelSelector, fieldSelector } = this.#options;
-    let resourceVersion = from;
     let failure: unknown = null;
+    let isDone = false;
     const query = {
       resourceVersion: from,
       allowWatchBookmarks: true,
@@ -158,18 +159,21 @@ export class Reflector<T extends Cached> {
       let abort = (): void => {};
       const onAbort = (): void => abort();
       const done = (error: unknown): void => {
+        isDone = true;
         this.#stop.signal.removeEventListener('abort', onAbort);
         const cause = failure ?? (isEnd(error) ? null : error);
-        if (cause === null || this.#stop.signal.aborted) resolve(resourceVersion);
+        if (cause === null || this.#stop.signal.aborted) resolve();
         else reject(asKubeError(path, cause));
       };
       const onEvent = (type: string, object: KubeObject & Status): void => {
+        // What comes after a failure, or from a watch that has ended, comes again with the next watch.
+        if (isDone || failure !== null) return;
         try {
           if (type === 'ERROR') {
             failure = new KubeError(`WATCH ${path}`, object.code ?? 500, object);
           } else {
             this.#apply(type, object);
-            resourceVersion = object.metadata.resourceVersion ?? resourceVersion;
+            this.#resourceVersion = object.metadata.resourceVersion ?? this.#resourceVersion;
           }
         } catch (error) {
           // The client would swallow it, and the copy would silently be wrong from here on.
@@ -182,7 +186,7 @@ export class Reflector<T extends Cached> {
         .then((controller) => {
           abort = () => controller.abort();
           if (this.#stop.signal.aborted || failure !== null) abort();
-          else this.#stop.signal.addEventListener('abort', onAbort, { once: true });
+          else if (!isDone) this.#stop.signal.addEventListener('abort', onAbort, { once: true });
         })
         .catch(done);
     });
