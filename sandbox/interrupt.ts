@@ -1,38 +1,39 @@
+import { AppError } from '#shared/errors.ts';
+
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
-/** How long a start that was interrupted may go on, so that what it has started can be stopped in order. */
-const GRACE_MS = 8000;
+/** What a shell makes of a process that SIGINT ended. */
+export const INTERRUPTED_EXIT_CODE = 130;
 
-const INTERRUPTED = 130;
+/** Aborted at the first signal to end; a second one ends the process at once, and what is tied to it goes with it. */
+export function interruption(): AbortSignal {
+  const controller = new AbortController();
+  for (const signal of SIGNALS) {
+    process.on(signal, () => {
+      if (controller.signal.aborted) process.exit(INTERRUPTED_EXIT_CODE);
+      controller.abort(new AppError('interrupted', 'interrupted'));
+    });
+  }
+  return controller.signal;
+}
 
-/** Resolves at the first signal to end; a second one ends the process at once. What is tied to the process goes with it. */
-export function interruption(): Promise<void> {
+/** Resolves when the signal is aborted. */
+export function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    let interrupted = false;
-    for (const signal of SIGNALS) {
-      process.on(signal, () => {
-        if (interrupted) process.exit(INTERRUPTED);
-        interrupted = true;
-        resolve();
-      });
-    }
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
   });
 }
 
 /**
- * Waits for `start`. Where it is interrupted meanwhile, it stops what has been started and ends the process; a start that takes long
- * (the first build of a program, say) is not waited for.
+ * The result of `work`, or the signal's reason as soon as it is aborted: `work` then goes on for nobody.
+ *
+ * @throws what `work` throws, or the reason
  */
-export async function unlessInterrupted<T extends { stop(): Promise<void> }>(
-  start: Promise<T>,
-  interrupted: Promise<void>,
-): Promise<T> {
-  const result = await Promise.race([start, interrupted]);
-  if (result !== undefined) return result;
-  setTimeout(() => process.exit(INTERRUPTED), GRACE_MS).unref();
-  await start.then(
-    (started) => started.stop(),
-    () => undefined,
-  );
-  process.exit(INTERRUPTED);
+export async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return await work;
+  const stop = aborted(signal).then((): never => {
+    throw signal.reason;
+  });
+  return await Promise.race([work, stop]);
 }

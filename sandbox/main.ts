@@ -5,7 +5,7 @@ import { systemClock } from '#shared/clock.ts';
 import { messageOf } from '#shared/errors.ts';
 import type { HostKind } from './hosts/host.ts';
 import { introduction } from './introduction.ts';
-import { interruption, unlessInterrupted } from './interrupt.ts';
+import { aborted, INTERRUPTED_EXIT_CODE, interruption } from './interrupt.ts';
 import { hostSpecs, parseCount, parsePlatforms } from './layout.ts';
 import { createProgress } from './progress.ts';
 import { sampleTaskRun } from './sample.ts';
@@ -46,24 +46,24 @@ const interrupted = interruption();
 const progress = createProgress({ output: process.stdout, clock: systemClock });
 const flags = command.opts<Flags>();
 try {
-  const start = startSandbox({
+  const sandbox = await startSandbox({
     hosts: hostSpecs({ platforms: flags.platforms, hostsPerPlatform: flags.hosts, slots: flags.slots }),
     hostKind: flags.hostKind,
     webhook: flags.webhook,
     controller: flags.controller,
     env: process.env,
     progress,
+    signal: interrupted,
   });
-  const sandbox = await unlessInterrupted(start, interrupted);
   progress.step(introduction(sandbox, await writeSample(sandbox), flags));
-  await interrupted;
+  await aborted(interrupted);
   progress.step('stopping…');
   await sandbox.stop();
   process.exit(0);
 } catch (error) {
   progress.step('');
   process.stderr.write(`${messageOf(error)}\n`);
-  process.exit(1);
+  process.exit(interrupted.aborted ? INTERRUPTED_EXIT_CODE : 1);
 }
 
 async function writeSample({ folder }: Sandbox): Promise<{ name: string; file: string }> {

@@ -16,6 +16,7 @@ import { freePort } from './control-plane/free-port.ts';
 import { hostConfigData, hostConfigMap } from './host-config.ts';
 import type { Host, HostKind, HostSpec } from './hosts/host.ts';
 import { startHosts } from './hosts/start-hosts.ts';
+import { orAborted } from './interrupt.ts';
 import { createManagedProcess, type ManagedProcess } from './managed-process.ts';
 import type { Progress } from './progress.ts';
 import { createRunFolder, removeStaleRunFolders } from './run-folder.ts';
@@ -46,6 +47,8 @@ export interface SandboxOptions {
   /** Besides those that say where things are. */
   readonly controllerArgs?: readonly string[];
   readonly webhookArgs?: readonly string[];
+  /** Makes the start fail with its reason, after what has been started is stopped. */
+  readonly signal?: AbortSignal;
   /** Has each request to the API server written to `controlPlane.auditLogPath`. */
   readonly auditLog?: boolean;
 }
@@ -79,17 +82,17 @@ export interface Sandbox {
 
 /**
  * Starts control plane, hosts, webhook, controller and task runner, in some 6 s with all programs in the cache. Where one of them
- * fails, all is stopped. Who is interrupted meanwhile should wait for it and then stop it.
+ * fails, or `signal` is aborted, all is stopped.
  */
 export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
-  const { env, progress, hosts: specs } = options;
-  await removeStaleRunFolders({ kind: 'sandbox' });
+  const { env, progress, signal, hosts: specs } = options;
+  await removeStaleRunFolders();
   await using cleanup = new AsyncDisposableStack();
   const folder = await createRunFolder('sandbox');
   cleanup.defer(async () => await rm(folder, { recursive: true, force: true }));
   const adminKey = await generateKeyPair('ed25519');
 
-  const assets = await ensureControlPlaneAssets({ env, progress });
+  const assets = await orAborted(ensureControlPlaneAssets({ env, progress }), signal);
   const [hosts, controlPlane] = await both(
     cleanup,
     startHosts({
@@ -100,6 +103,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     }),
     startControlPlane({ assets, progress, ...(options.auditLog === true && { auditLog: true }) }),
   );
+  signal?.throwIfAborted();
   const { client } = controlPlane;
   const namespace = DEFAULT_NAMESPACE;
   const slots = new Map(specs.map((spec) => [spec.name, spec.slots]));
@@ -150,10 +154,11 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     );
   }
   const started = performance.now();
-  await Promise.all([
+  const starting = [
     ...(options.webhook === false ? [] : [webhook.start()]),
     ...(options.controller === false ? [] : [controller.start()]),
-  ]);
+  ];
+  await orAborted(Promise.all(starting), signal);
   progress.step(`webhook and controller ready in ${((performance.now() - started) / 1000).toFixed(1)} s`);
 
   let taskRunner: TaskRunner | undefined;

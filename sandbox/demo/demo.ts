@@ -18,9 +18,13 @@ const DRAW_EVERY_MS = 100;
 /** Far more than it takes; what has not ended by then is reported. */
 const PATIENCE_MS = 180_000;
 
-export async function startDemoSandbox(env: NodeJS.ProcessEnv, progress: Progress): Promise<Sandbox> {
+export async function startDemoSandbox(
+  env: NodeJS.ProcessEnv,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<Sandbox> {
   await ensureCommands(['gcc', 'make', 'rsync', 'ssh'], (line) => progress.step(line));
-  return await startSandbox({ hosts: HOSTS, env, progress });
+  return await startSandbox({ hosts: HOSTS, env, progress, signal });
 }
 
 /** Runs the TaskRuns and looks at what became of them. `startMs` is when the demo began, by `performance.now()`. */

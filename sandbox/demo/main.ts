@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander';
 import { systemClock } from '#shared/clock.ts';
 import { messageOf } from '#shared/errors.ts';
-import { interruption, unlessInterrupted } from '../interrupt.ts';
+import { INTERRUPTED_EXIT_CODE, interruption, orAborted } from '../interrupt.ts';
 import { parseCount } from '../layout.ts';
 import { createProgress } from '../progress.ts';
 import { runDemo, startDemoSandbox } from './demo.ts';
@@ -50,19 +50,14 @@ const progress = createProgress({ output: out, clock: systemClock });
 const screen = createScreen(out, process.env);
 let exitCode = 1;
 try {
-  const sandbox = await unlessInterrupted(startDemoSandbox(process.env, progress), interrupted);
+  const sandbox = await startDemoSandbox(process.env, progress, interrupted);
   try {
     const demo = runDemo({ sandbox, screen, progress, clock: systemClock, builds, startMs });
-    const done = await Promise.race([demo, interrupted]);
+    const { report, problems, refusal } = await orAborted(demo, interrupted);
     screen.close();
-    if (done === undefined) {
-      progress.step('stopping…');
-      exitCode = 130;
-    } else {
-      out.write(`${summary(done.report, done.problems, done.refusal)}\n`);
-      if (output === 'json') process.stdout.write(`${JSON.stringify(done.report)}\n`);
-      exitCode = done.problems.length === 0 ? 0 : 1;
-    }
+    out.write(`${summary(report, problems, refusal)}\n`);
+    if (output === 'json') process.stdout.write(`${JSON.stringify(report)}\n`);
+    exitCode = problems.length === 0 ? 0 : 1;
   } finally {
     screen.close();
     await sandbox.stop();
@@ -71,4 +66,4 @@ try {
   screen.close();
   process.stderr.write(`${messageOf(error)}\n`);
 }
-process.exit(exitCode);
+process.exit(interrupted.aborted ? INTERRUPTED_EXIT_CODE : exitCode);
