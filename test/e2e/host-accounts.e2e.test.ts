@@ -147,7 +147,9 @@ describe('an account', () => {
     const operations = fixture.operations(plain);
     const made = await Promise.all(Array.from({ length: 8 }, async () => await fixture.create(operations)));
     expect(await plain.accounts()).toEqual(made.map(({ account }) => account).toSorted());
-    const whoami = await Promise.all(made.map(async (one) => (await fixture.login(plain, one, 'id -un')).stdout.trim()));
+    const whoami = await Promise.all(
+      made.map(async (one) => (await fixture.login(plain, one, 'id -un')).stdout.trim()),
+    );
     expect(whoami).toEqual(made.map(({ account }) => account));
     await Promise.all(made.map(async ({ account }) => await operations.removeAccount(account)));
   });
@@ -191,7 +193,10 @@ describe('a key', () => {
   });
 
   test('expires at the same moment on a host in another time zone', async () => {
-    await onHost(plain, 'ln -sf /usr/share/zoneinfo/Asia/Kolkata /etc/localtime; kill -HUP "$(cat /run/sshd.pid)"; sleep 0.2');
+    await onHost(
+      plain,
+      'ln -sf /usr/share/zoneinfo/Asia/Kolkata /etc/localtime; kill -HUP "$(cat /run/sshd.pid)"; sleep 0.2',
+    );
     const operations = fixture.operations(plain);
     const made = await fixture.create(operations, { expiresAtMs: Date.UTC(2031, 0, 2, 3, 4, 5) });
     expect(await onHost(plain, `cat ${made.home}/.ssh/authorized_keys`)).toBe(
@@ -203,7 +208,10 @@ describe('a key', () => {
     await operations.removeAccount(made.account);
     await operations.removeAccount(past.account);
     operations.close();
-    await onHost(plain, 'ln -sf /usr/share/zoneinfo/Etc/UTC /etc/localtime; kill -HUP "$(cat /run/sshd.pid)"; sleep 0.2');
+    await onHost(
+      plain,
+      'ln -sf /usr/share/zoneinfo/Etc/UTC /etc/localtime; kill -HUP "$(cat /run/sshd.pid)"; sleep 0.2',
+    );
   });
 });
 
@@ -257,7 +265,9 @@ describe('hostile text', () => {
       expect(await hostErrorOf(operations.createAccount({ ...request, ...wrong }))).toMatchObject(refused);
     }
     expect(await hostErrorOf(operations.removeAccount(text))).toMatchObject(refused);
-    expect(() => fixture.operations(plain, { instance: text })).toThrow(expect.objectContaining({ code: 'host.instance' }));
+    expect(() => fixture.operations(plain, { instance: text })).toThrow(
+      expect.objectContaining({ code: 'host.instance' }),
+    );
     expect(await onHost(plain, 'ls /')).not.toContain('owned');
   });
 

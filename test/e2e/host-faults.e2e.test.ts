@@ -138,7 +138,9 @@ describe('an account is removed', () => {
     await plain.setReadOnlyHome(true);
     const error = await hostErrorOf(operations.removeAccount(made.account));
     expect(error).toMatchObject({ code: HOST_ERROR.readOnly, mayHaveActed: true });
-    expect(error.message).toMatch(/^not everything could be removed \(a file system of the host is read-only\): \/home\/u-/);
+    expect(error.message).toMatch(
+      /^not everything could be removed \(a file system of the host is read-only\): \/home\/u-/,
+    );
     expect(await operations.listAccounts()).toHaveLength(1);
     expect(await plain.processesOf(made.account)).toEqual([]);
     await plain.setReadOnlyHome(false);

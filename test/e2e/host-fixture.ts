@@ -128,4 +128,3 @@ export async function hostErrorOf(work: Promise<unknown>): Promise<HostError> {
   if (error instanceof HostError) return error;
   throw error;
 }
-

@@ -167,7 +167,9 @@ describe('removing deletes', () => {
     await asTenant('ipcmk --shmem 100; ipcmk --semaphore 3; ipcmk --queue; touch /dev/mqueue/queue');
     expect((await onHost(host, `ipcs | grep -c ${account.slice(0, 8)}`)).trim()).toBe('3');
     expect(await remove()).toEqual(onlyTheNeighbour());
-    expect(await onHost(host, 'ls -A /dev/mqueue /var/spool/cron/crontabs /var/spool/cron/atjobs')).not.toMatch(/u-|a0/);
+    expect(await onHost(host, 'ls -A /dev/mqueue /var/spool/cron/crontabs /var/spool/cron/atjobs')).not.toMatch(
+      /u-|a0/,
+    );
     expect(await onHost(host, 'ls /etc/security/limits.d')).not.toContain(account);
   });
 });
