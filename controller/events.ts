@@ -53,7 +53,7 @@ const MAX_MESSAGE = 1024;
 
 /** Says to people, on the object they look at, what happened. It never delays nor fails what it reports on. */
 export class EventRecorder {
-  readonly #client: KubeClient;
+  readonly #client: Pick<KubeClient, 'create' | 'patch'>;
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #instance: string;
@@ -62,7 +62,7 @@ export class EventRecorder {
   #running = 0;
   #serial = 0;
 
-  constructor(options: { client: KubeClient; clock: Clock; log: Logger; instance: string }) {
+  constructor(options: { client: Pick<KubeClient, 'create' | 'patch'>; clock: Clock; log: Logger; instance: string }) {
     this.#client = options.client;
     this.#clock = options.clock;
     this.#log = options.log;

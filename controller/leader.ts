@@ -27,7 +27,7 @@ interface Lease extends KubeObject {
 
 export interface LeaderOptions {
   /** Must not be fenced by this very leader. */
-  client: KubeClient;
+  client: Pick<KubeClient, 'get' | 'create' | 'replace'>;
   namespace: string;
   name: string;
   identity: string;
