@@ -21,7 +21,7 @@ let spare: Host;
 
 beforeAll(async () => {
   sandbox = await startWithBuilds({
-    hosts: [...['a', 'b', 'c'].map((name) => ({ name, platform: ARM, slots: SLOTS }))],
+    hosts: ['a', 'b', 'c'].map((name) => ({ name, platform: ARM, slots: SLOTS })),
     controllerArgs: ['--scan-interval', '2s'],
   });
   on = builds(sandbox);
@@ -114,7 +114,7 @@ describe('while 30 TaskRuns run', () => {
     for (const { host, watch } of watches) {
       const most = await watch.stop();
       expect(most, host.name).toBeLessThanOrEqual(host.name === 'a' ? 8 : SLOTS);
-      if (host.name !== 'spare') expect(most, host.name).toBeGreaterThan(0);
+      expect(most, host.name).toBeGreaterThanOrEqual(host.name === 'spare' ? 0 : 1);
     }
     expect(await its.debts()).toEqual([]);
   });
