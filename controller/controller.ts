@@ -86,6 +86,7 @@ export async function startController(options: ControllerOptions): Promise<Runni
       createHostOperations({
         endpoint,
         adminKey: () => keys.get(endpoint.secret),
+        fence: () => leader.check(),
         policy: settings.hostKeyPolicy,
         instance,
         onFirstKey,
