@@ -68,6 +68,8 @@ export interface RegistrationOptions {
   namespace?: string;
   failurePolicy?: FailurePolicy;
   namespaceSelector?: LabelSelector;
+  /** `NAMESPACE/NAME` of a cert-manager Certificate whose CA is to be put into the `caBundle`. */
+  injectCaFrom?: string;
 }
 
 /**
@@ -75,11 +77,14 @@ export interface RegistrationOptions {
  * The Helm chart renders the same object.
  */
 export function buildRegistration(options: RegistrationOptions): MutatingWebhookConfiguration {
-  const { server, namespace = DEFAULT_NAMESPACE } = options;
+  const { server, namespace = DEFAULT_NAMESPACE, injectCaFrom } = options;
   return {
     apiVersion: 'admissionregistration.k8s.io/v1',
     kind: 'MutatingWebhookConfiguration',
-    metadata: { name: options.name ?? CONFIGURATION_NAME },
+    metadata: {
+      name: options.name ?? CONFIGURATION_NAME,
+      ...(injectCaFrom !== undefined && { annotations: { 'cert-manager.io/inject-ca-from': injectCaFrom } }),
+    },
     webhooks: [
       {
         name: WEBHOOK_NAME,
