@@ -12,7 +12,23 @@ carry() {
   done
 }
 
-
+# Registries' credentials lie where Tekton puts them, unless the Task itself mounts something there. Sets auth_file to where
+# they will be on the host, and first to what brings them.
+carry_credentials() {
+  local i credentials=${HOME:-/root}/.docker
+  first='' auth_file=''
+  for i in "${!paths[@]}"; do
+    [[ $credentials/ = "${paths[i]}"/* ]] || continue
+    if [ -z "$first" ] || [ "${#paths[i]}" -gt "${#paths[first]}" ]; then
+      first=$i
+    fi
+  done
+  if [ -z "$first" ] && [ -e "$credentials" ]; then
+    first=${#paths[@]}
+    carry ro readonly/docker "$credentials"
+  fi
+  [ -z "$first" ] || auth_file=$folder/${folders[first]}${credentials#"${paths[first]}"}/config.json
+}
 
 # Times to the nanosecond: what was changed within a second of its making has changed all the same. No owners: on the host
 # everything belongs to the account, which is root in the container; here to whoever this step runs as.
