@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import { isPlatform, PLATFORM_HINT } from '#shared/platform.ts';
 import type { SandboxHostSpec } from './sandbox.ts';
 
@@ -15,6 +15,12 @@ export function hostSpecs(layout: {
       slots: layout.slots,
     })),
   );
+}
+
+export function hostKindOption(): Option {
+  return new Option('--host-kind <kind>', 'what hosts are made of: namespaces need root on Linux')
+    .choices(['auto', 'namespace', 'container', 'imitation'])
+    .default('auto');
 }
 
 /** Comma-separated, each once. */

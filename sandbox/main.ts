@@ -1,12 +1,12 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import { systemClock } from '#shared/clock.ts';
 import { messageOf } from '#shared/errors.ts';
 import type { HostKind } from './hosts/host.ts';
 import { introduction } from './introduction.ts';
 import { aborted, INTERRUPTED_EXIT_CODE, interruption } from './interrupt.ts';
-import { hostSpecs, parseCount, parsePlatforms } from './layout.ts';
+import { hostKindOption, hostSpecs, parseCount, parsePlatforms } from './layout.ts';
 import { createProgress } from './progress.ts';
 import { sampleTaskRun } from './sample.ts';
 import { type Sandbox, startSandbox } from './sandbox.ts';
@@ -31,11 +31,7 @@ const command = new Command('npm run sandbox --')
   ])
   .option('--hosts <n>', 'hosts for each platform', parseCount(1, 100), 1)
   .option('--slots <n>', 'TaskRuns that each host takes at once', parseCount(1, 1000), 2)
-  .addOption(
-    new Option('--host-kind <kind>', 'what hosts are made of: namespaces need root on Linux')
-      .choices(['auto', 'namespace', 'container', 'imitation'])
-      .default('auto'),
-  )
+  .addOption(hostKindOption())
   .option('--no-webhook', 'leave the webhook out: the controller marks TaskRuns itself')
   .option('--no-controller', 'leave the controller out, to run it by hand or in a debugger')
   .helpOption('-h, --help', 'show this help')

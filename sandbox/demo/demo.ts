@@ -4,6 +4,7 @@ import { AppError } from '#shared/errors.ts';
 import { PATH } from '#shared/kubernetes/paths.ts';
 import { createLog } from '#shared/log.ts';
 import { LABEL } from '#shared/names.ts';
+import type { HostKind } from '../hosts/host.ts';
 import { ensureCommands } from '../packages.ts';
 import type { Progress } from '../progress.ts';
 import { type Sandbox, startSandbox } from '../sandbox.ts';
@@ -18,13 +19,15 @@ const DRAW_EVERY_MS = 100;
 /** Far more than it takes; what has not ended by then is reported. */
 const PATIENCE_MS = 180_000;
 
-export async function startDemoSandbox(
-  env: NodeJS.ProcessEnv,
-  progress: Progress,
-  signal: AbortSignal,
-): Promise<Sandbox> {
+export async function startDemoSandbox(options: {
+  hostKind: HostKind | 'auto';
+  env: NodeJS.ProcessEnv;
+  progress: Progress;
+  signal: AbortSignal;
+}): Promise<Sandbox> {
+  const { progress } = options;
   await ensureCommands(['gcc', 'make', 'rsync', 'ssh'], (line) => progress.step(line));
-  return await startSandbox({ hosts: HOSTS, env, progress, signal });
+  return await startSandbox({ hosts: HOSTS, ...options });
 }
 
 /** Runs the TaskRuns and looks at what became of them. `startMs` is when the demo began, by `performance.now()`. */
@@ -106,7 +109,7 @@ async function findingsOf(
     otherTraces: traces.flat(),
     secretsLeft: secrets.items.map(({ metadata }) => metadata.name),
     seconds: (performance.now() - startMs) / 1000,
-    hostNames: sandbox.hostKind === 'namespace',
+    hostKind: sandbox.hostKind,
   };
 }
 

@@ -1,8 +1,9 @@
 import { Command, Option } from 'commander';
 import { systemClock } from '#shared/clock.ts';
 import { messageOf } from '#shared/errors.ts';
+import type { HostKind } from '../hosts/host.ts';
 import { INTERRUPTED_EXIT_CODE, interruption, orAborted } from '../interrupt.ts';
-import { parseCount } from '../layout.ts';
+import { hostKindOption, parseCount } from '../layout.ts';
 import { createProgress } from '../progress.ts';
 import { runDemo, startDemoSandbox } from './demo.ts';
 import { summary } from './report.ts';
@@ -23,6 +24,7 @@ const command = new Command('npm run demo --')
       .default('text'),
   )
   .option('--builds <n>', 'TaskRuns that build, besides the two that do not', parseCount(1, 1000), 16)
+  .addOption(hostKindOption())
   .helpOption('-h, --help', 'show this help')
   .addHelpText(
     'after',
@@ -42,7 +44,13 @@ The JSON object:
   .allowExcessArguments(false)
   .parse();
 
-const { output, builds } = command.opts<{ output: 'text' | 'json'; builds: number }>();
+interface Flags {
+  output: 'text' | 'json';
+  builds: number;
+  hostKind: HostKind | 'auto';
+}
+
+const { output, builds, hostKind } = command.opts<Flags>();
 const startMs = performance.now();
 const out = output === 'json' ? process.stderr : process.stdout;
 const interrupted = interruption();
@@ -50,7 +58,7 @@ const progress = createProgress({ output: out, clock: systemClock });
 const screen = createScreen(out, process.env);
 let exitCode = 1;
 try {
-  const sandbox = await startDemoSandbox(process.env, progress, interrupted);
+  const sandbox = await startDemoSandbox({ hostKind, env: process.env, progress, signal: interrupted });
   try {
     const demo = runDemo({ sandbox, screen, progress, clock: systemClock, builds, startMs });
     const { report, problems, refusal } = await orAborted(demo, interrupted);

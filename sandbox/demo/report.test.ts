@@ -26,7 +26,7 @@ const clean: Findings = {
   otherTraces: [],
   secretsLeft: [],
   seconds: 12.345,
-  hostNames: true,
+  hostKind: 'namespace',
 };
 
 describe('the report of a demo', () => {
@@ -83,11 +83,11 @@ describe('a TaskRun is not what it should have become', () => {
     ['where one without a platform was touched', run('untouched', 'True', { marked: true }), ''],
     ['where one without a platform got a Secret', run('untouched', 'True', { secretMs: 1 }), ''],
   ])('%s', (_, observed, log) => {
-    expect(disappointment(observed, log, true)).toMatch(/^(?:built|refused|untouched) /);
+    expect(disappointment(observed, log, 'namespace')).toMatch(/^(?:built|refused|untouched) /);
   });
 
   it('but an imitated host has no name to compare with', () => {
-    expect(disappointment(built({ host: 'arm64-2' }), '', false)).toBeUndefined();
+    expect(disappointment(built({ host: 'arm64-2' }), '', 'imitation')).toBeUndefined();
   });
 });
 

@@ -1,5 +1,8 @@
+import type { HostKind } from '../hosts/host.ts';
 import type { Observed } from './observed.ts';
 import { EXPECTED_OUTPUT } from './workload.ts';
+
+const ACCOUNT = /^u-[0-9a-f]{28}$/;
 
 /** What `--output json` prints. */
 export interface Report {
@@ -25,20 +28,22 @@ export interface Findings {
   readonly otherTraces: readonly string[];
   readonly secretsLeft: readonly string[];
   readonly seconds: number;
-  /** Whether hosts have names of their own to compare with: an imitation has not. */
-  readonly hostNames: boolean;
+  readonly hostKind: HostKind;
 }
 
 /** Why each TaskRun is not what it should have become; nothing where it is. */
-export function disappointment(run: Observed, log: string, hostNames: boolean): string | undefined {
+export function disappointment(run: Observed, log: string, hostKind: HostKind): string | undefined {
   const { job, condition, report = '', host = '' } = run;
   const state = `${condition?.status ?? 'not started'} ${condition?.reason ?? ''}`.trim();
   switch (job.expectation) {
     case 'built': {
       if (condition?.status !== 'True') return `${job.name} did not succeed (${state}): ${lastLine(log)}`;
-      const [, on, output] = /^u-[0-9a-f]{28} on (\S+): (.*)$/.exec(report) ?? [];
+      const [, account = '', on, output] = /^(\S+) on (\S+): (.*)$/.exec(report) ?? [];
       if (output !== EXPECTED_OUTPUT) return `${job.name} brought back "${report}"`;
-      return hostNames && on !== host ? `${job.name} was given ${host} but ran on ${on}` : undefined;
+      // An imitated host is this machine: it has no accounts and no name of its own.
+      if (hostKind === 'imitation') return undefined;
+      if (!ACCOUNT.test(account)) return `${job.name} ran as ${account}`;
+      return hostKind === 'namespace' && on !== host ? `${job.name} was given ${host} but ran on ${on}` : undefined;
     }
     case 'refused': {
       if (condition?.status !== 'False') return `${job.name} should have failed (${state})`;
@@ -52,10 +57,10 @@ export function disappointment(run: Observed, log: string, hostNames: boolean): 
 }
 
 export function reportOf(findings: Findings): { report: Report; problems: string[]; refusal: string } {
-  const { taskRuns, logs, hostNames } = findings;
+  const { taskRuns, logs, hostKind } = findings;
   const judged = taskRuns.map((run) => ({
     run,
-    problem: disappointment(run, logs.get(run.job.name) ?? '', hostNames),
+    problem: disappointment(run, logs.get(run.job.name) ?? '', hostKind),
   }));
   const asExpected = (expectation: Observed['job']['expectation']): number =>
     judged.filter(({ run, problem }) => problem === undefined && run.job.expectation === expectation).length;

@@ -108,7 +108,7 @@ export function replacePaths(text: string, places: readonly { mountPath: string;
   const alternatives = ordered.map(({ mountPath }) => RegExp.escape(mountPath)).join('|');
   if (alternatives === '') return text;
   const placeOf = new Map(ordered.map(({ mountPath, place }) => [mountPath, place]));
-  const mention = new RegExp(`(?<![\\w./-])(?:${alternatives})(?![\\w.-])`, 'g');
+  const mention = new RegExp(`(?<![\\w./)}*-])(?:${alternatives})(?![\\w.-])`, 'g');
   return text.replaceAll(mention, (mountPath) => placeOf.get(mountPath) ?? mountPath);
 }
 

@@ -174,6 +174,7 @@ describe('paths without isolation', () => {
     ['cp /ssh/id_rsa "/ssh"', 'cp /t/ssh/id_rsa "/t/ssh"'],
     ['/workspace/source/x:/workspace/y', '/t/s/x:/t/w/y'],
     ['/etc/ssh/ssh_config /sshd ./ssh', '/etc/ssh/ssh_config /sshd ./ssh'],
+    ['$(pwd)/ssh ${HOME}/ssh', '$(pwd)/ssh ${HOME}/ssh'],
   ])('%s becomes %s', (text, expected) => {
     expect(replacePaths(text, places)).toBe(expected);
   });
