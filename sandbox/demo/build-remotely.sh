@@ -17,6 +17,8 @@ port=22
 [ ! -f /ssh/port ] || port=$(cat /ssh/port)
 ssh="ssh -p $port -i $HOME/.ssh/host-key -o IdentitiesOnly=yes -o BatchMode=yes"
 ssh="$ssh -o StrictHostKeyChecking=yes -o UserKnownHostsFile=/ssh/known_hosts"
+# One login for all that follows; it ends with the Pod.
+ssh="$ssh -o ControlMaster=auto -o ControlPath=$HOME/.ssh/control -o ControlPersist=yes"
 host=$(cat /ssh/host)
 folder=$(cat /ssh/user-dir)/source
 
