@@ -27,8 +27,8 @@ import { TaskRunReconciler } from './taskrun/reconciler.ts';
 import { scanForUnmarked } from './taskrun/scan.ts';
 import { viewOf, type TaskRunView } from './taskrun/view.ts';
 
-/** Less than the 30 s that Kubernetes gives a Pod to end. */
-const STOP_PATIENCE_MS = 10_000;
+/** A standby is to take over within 2 s, and everything that is cut off can be done again. */
+const STOP_PATIENCE_MS = 1000;
 
 export interface ControllerSettings {
   namespace: string;

@@ -241,7 +241,7 @@ export class Fleet {
     const tended = this.#tended.get(host);
     const isCurrent = tended?.spec !== undefined && endpointId(tended.spec) === endpointId(endpoint);
     const isHosts = error instanceof HostError && error.code !== HOST_ERROR.foreignAccount;
-    if (!isCurrent || !isHosts || !tended.available) return;
+    if (!isCurrent || !isHosts || !tended.available || this.#stop.signal.aborted) return;
     this.#setStatus(host, tended, messageOf(error));
     tended.wake.abort(FAILED);
   }

@@ -60,6 +60,7 @@ export class TaskRunReconciler {
       secrets: new SecretWriter({ client, reporter }),
       reporter,
       onChanges: (changes) => this.applyChanges(changes),
+      isStopping: () => this.#isStopping,
     });
     this.#queue = new KeyedQueue({
       work: (uid) => this.#work(uid),

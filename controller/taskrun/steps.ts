@@ -37,6 +37,8 @@ export interface StepsOptions {
   letGoAfterMs: number;
   limits: AccountLimits;
   generateKeyPair: () => Promise<KeyPair>;
+  /** The hosts' connections are being closed: what fails now is not the hosts' fault, and the next leader goes on from here. */
+  isStopping: () => boolean;
   clock: Clock;
 }
 
@@ -104,7 +106,7 @@ export class Steps {
     try {
       if (!(await secrets.publish(run, () => this.#makeAccount(run, host)))) return;
     } catch (error) {
-      if (!(error instanceof HostError)) throw error;
+      if (!(error instanceof HostError) || this.#options.isStopping()) throw error;
       await this.#hostFailed(run, host, error);
       return;
     }
@@ -215,7 +217,7 @@ export class Steps {
       const durationMs = Math.round(clock.now() - tryStartMs);
       reporter.say(run, 'cleaned', `left nothing on host ${host}`, { host, durationMs });
     } catch (error) {
-      if (!(error instanceof HostError)) throw error;
+      if (!(error instanceof HostError) || this.#options.isStopping()) throw error;
       metrics.cleanupFailures.inc({ platform: platformForMetrics(view, configState()) });
       const fields = { host, code: error.code };
       if (clock.now() - startMs < letGoAfterMs) {
