@@ -70,9 +70,26 @@ describe('visiting', () => {
     expect(await on.create('b', 'one')).toMatchObject({ address: B.address });
   });
 
+  test('a host is offered after its first visit, and not where that fails', async () => {
+    const on = await setUpFleet();
+    on.machine(B.address).failure = DOWN;
+    on.list(A, B);
+    expect([...on.statuses.values()].map(({ available }) => available)).toEqual([false, false]);
+    on.fleet.start();
+    expect([...on.statuses.values()].map(({ available }) => available)).toEqual([false, false]);
+    await settle();
+    expect(on.statuses.get('a')?.available).toBe(true);
+    expect(on.statuses.get('b')).toEqual({ available: false, reason: 'no route to it' });
+    const C = spec('c');
+    on.machine(C.address).gate = async () => await new Promise(() => {});
+    on.list(A, B, C);
+    await settle();
+    expect(on.statuses.get('c')).toEqual({ available: false, reason: 'it has not been visited yet' });
+  });
+
   test('a host that fails is out, is tried again after growing pauses, and is back when it answers', async () => {
     const on = await started(A);
-    expect(on.statuses.get('a')).toBeUndefined();
+    expect(on.statuses.get('a')?.available).toBe(true);
     on.machine(A.address).failure = DOWN;
     await expect(on.create('a', 'one')).rejects.toBe(DOWN);
     expect(on.statuses.get('a')).toEqual({ available: false, reason: 'no route to it' });
@@ -233,7 +250,7 @@ describe('when the list changes', () => {
     on.list({ ...A, address: B.address });
     on.holders.delete('one');
     await settle();
-    expect(on.statuses.get('a')).toBeUndefined();
+    expect(on.statuses.get('a')?.available).toBe(true);
     await on.create('a', 'two');
     expect(on.records.get('a')?.endpoints.map(({ address }) => address)).toEqual([B.address, A.address]);
     on.machine(A.address).failure = undefined;
@@ -290,6 +307,6 @@ describe('records', () => {
     on.cluster.beforePatch = async () => await Promise.reject(new Error('the API server is away'));
     await expect(on.create('a', 'one')).rejects.toThrow('the API server is away');
     expect(on.machine(A.address).calls.filter((call) => call.startsWith('create'))).toEqual([]);
-    expect(on.statuses.get('a')).toBeUndefined();
+    expect(on.statuses.get('a')?.available).toBe(true);
   });
 });

@@ -52,7 +52,8 @@ export interface FleetOptions {
 /** A host name that we look after: listed, or with something left on it. */
 interface Tended {
   spec: HostSpec | undefined;
-  available: boolean;
+  /** Undefined until its first visit. */
+  available: boolean | undefined;
   /** Failures since an account could last be made. */
   failures: number;
   /** Visits in a row that could not do all that there was to do. */
@@ -88,6 +89,8 @@ export class Fleet {
 
   /** Takes over a new list of hosts. */
   configure(specs: ReadonlyMap<string, HostSpec>): void {
+    const added = specs.keys().filter((name) => !this.#specs.has(name) && !this.#tended.has(name));
+    for (const name of added) this.#options.onStatus(name, { available: false, reason: 'it has not been visited yet' });
     this.#specs = specs;
     this.#specByMachine = new Map(specs.values().map((spec) => [machineId(spec), spec]));
     for (const [name, tended] of this.#tended) {
@@ -116,7 +119,7 @@ export class Fleet {
   /** Visits hosts that are out now: their admin's key has changed. */
   recheck(secret: string): void {
     for (const tended of this.#tended.values())
-      if (tended.spec?.secret === secret && !tended.available) tended.wake.abort();
+      if (tended.spec?.secret === secret && tended.available !== true) tended.wake.abort();
   }
 
   /** True where an account on `host` could still be reached: it is listed, or recorded. */
@@ -241,7 +244,7 @@ export class Fleet {
     const tended = this.#tended.get(host);
     const isCurrent = tended?.spec !== undefined && endpointId(tended.spec) === endpointId(endpoint);
     const isHosts = error instanceof HostError && error.code !== HOST_ERROR.foreignAccount;
-    if (!isCurrent || !isHosts || !tended.available || this.#stop.signal.aborted) return;
+    if (!isCurrent || !isHosts || tended.available !== true || this.#stop.signal.aborted) return;
     this.#setStatus(host, tended, messageOf(error));
     tended.wake.abort(FAILED);
   }
@@ -263,7 +266,7 @@ export class Fleet {
       const { promise, resolve } = Promise.withResolvers<void>();
       const tended: Tended = {
         spec: this.#specs.get(name),
-        available: true,
+        available: undefined,
         failures: 0,
         unsettled: 0,
         wake: new AbortController(),
