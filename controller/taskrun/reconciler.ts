@@ -4,7 +4,7 @@ import { waitTimeoutOf } from '#shared/host-config.ts';
 import type { KubeClient } from '#shared/kubernetes/client.ts';
 import { isNewer } from '#shared/kubernetes/reflector.ts';
 import type { Logger } from '#shared/log.ts';
-import { ANNOTATION, LOCAL_HOST } from '#shared/names.ts';
+import { ANNOTATION, LABEL, LOCAL_HOST } from '#shared/names.ts';
 
 import type { EventRecorder } from '../events.ts';
 import type { AccountLimits } from '../host/contract.ts';
@@ -203,11 +203,18 @@ export class TaskRunReconciler {
     }
   }
 
+  /** The watch would not tell that it is gone; the scan brings it back. */
+  #isOutOfSight({ view, secret }: Run): boolean {
+    const { pool, watchesAll } = this.#options;
+    const isWatched = watchesAll || view.labels[LABEL.targetPlatform] !== undefined;
+    return !isWatched && secret === 'absent' && pool.hostOf(view.uid) === undefined && !pool.isWaiting(view.uid);
+  }
+
   /** Nothing is to be done now: forget the TaskRun, or come back when it has waited as long as it may. */
   #rest(run: Run): void {
     const { pool, clock, configState } = this.#options;
     const { uid } = run.view;
-    if (run.gone || !isOfInterest(run.view)) {
+    if (run.gone || !isOfInterest(run.view) || this.#isOutOfSight(run)) {
       this.#runs.delete(uid);
       return;
     }
