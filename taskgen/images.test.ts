@@ -57,8 +57,8 @@ describe('a step that uses the image', () => {
   });
 });
 
-test('a Task without an image gets no param for its name', () => {
-  const { spec } = parse(twinOf(task([])));
+test('a Task without a variable for the image gets no param for its name', () => {
+  const { spec } = parse(twinOf(task([{ name: 'push', script: 'push $(params.IMAGE)' }])));
   expect(spec.params.map(({ name }: { name: string }) => name)).toEqual(['IMAGE', 'PLATFORM']);
 });
 

@@ -30,19 +30,20 @@ export function planImages(task: Task, remote: number): ImagePlan {
     .filter(({ position }) => position !== remote)
     .map(({ step, position, names }) => ({ step, position, names: names.filter((name) => uses(step, name)) }))
     .filter(({ names }) => names.length > 0);
+  const ownPositions = views.filter(({ own }) => own.length > 0).map(({ position }) => position);
+  const declareIn = ofTemplate.length > 0 ? (['template'] as const) : ownPositions;
+  // Without such a variable the twin has no param to append the platform by.
+  if (declareIn.length === 0) return { names: [], declareIn, appendIn: [], reasons: [] };
   return {
     names: views[remote]?.names ?? [],
-    declareIn: [
-      ...(ofTemplate.length > 0 ? ['template' as const] : []),
-      ...views.filter(({ own }) => own.length > 0 && ofTemplate.length === 0).map(({ position }) => position),
-    ],
+    declareIn,
     appendIn: others.filter(({ step }) => isShellScript(step)).map(({ position, names }) => ({ position, names })),
     reasons: [
       ...others
         .filter(({ step }) => !isShellScript(step))
         .map(({ step, position, names }) => notShell(step, position, names)),
       ...views.filter(({ merged }) => hasImageParam(merged)).map(({ step, position }) => directUse(step, position)),
-      ...(ofTemplate.length + views.flatMap(({ own }) => own).length > 0 ? taken(task) : []),
+      ...taken(task),
     ],
   };
 }

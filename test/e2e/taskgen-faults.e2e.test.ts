@@ -42,9 +42,9 @@ function hostOf(platform: string): Host {
   return host;
 }
 
-/** A Task of one step called build, in the image with all programs, remotely. */
+/** A Task of one step called build, remotely. */
 function remote(step: Partial<Step>, spec: Partial<TaskSpec> = {}): TaskSpec {
-  return twinOf({ spec: { ...spec, steps: [{ name: 'build', image: cluster.images.builder, ...step }] } });
+  return twinOf({ spec: { ...spec, steps: [{ name: 'build', image: cluster.images.shell, ...step }] } });
 }
 
 const WORKSPACE: Partial<TaskSpec> = { workspaces: [{ name: 'w' }] };
@@ -126,10 +126,14 @@ describe('what goes wrong', () => {
   const gone = async (host: Host, what: string): Promise<void> => {
     await until(`${what} to be gone`, async () => ((await runsOn(host, what)) ? null : true));
   };
-  // Started first: nothing says that a host is silent but time.
+  // Started first: both take a while. The step has long enough for its image to come.
   let silent: Promise<void>;
+  let timedOut: Promise<void>;
 
   beforeAll(async () => {
+    const step = { script: 'echo; echo running; sleep 1003', timeout: '40s' };
+    await startRun(cluster, { name: 'timed-out', spec: remote(step) });
+    timedOut = running('timed-out').then(async () => await ended(cluster, 'timed-out'));
     const spec = remote({ script: 'echo; echo running; sleep 1001' });
     await startRun(cluster, { name: 'silent', platform: 'linux/s390x', spec });
     await running('silent');
@@ -148,24 +152,6 @@ describe('what goes wrong', () => {
     expect(lastLine(log)).toMatch(/remote: error: the step was cancelled$/);
     expect(taskRun.status?.conditions?.[0]?.reason).toBe('TaskRunCancelled');
   });
-
-  test(
-    'a step that is killed without a word: its container ends with the connection',
-    { timeout: 180_000 },
-    async () => {
-      // Long enough for the image to come.
-      await startRun(cluster, {
-        name: 'timed-out',
-        spec: remote({ script: 'echo; echo running; sleep 1003', timeout: '40s' }),
-      });
-      await running('timed-out');
-      const host = hostOf('linux/arm64');
-      expect(await runsOn(host, 'sleep 1003')).toBe(true);
-      await ended(cluster, 'timed-out');
-      await gone(host, 'sleep 1003');
-      expect(outcomeOf((await endOf(cluster, 'timed-out')).taskRun)).toBe('False');
-    },
-  );
 
   test('a host without room for the files', { timeout: 180_000 }, async () => {
     const spec = remote({ script: 'true' }, WORKSPACE);
@@ -214,6 +200,14 @@ describe('what goes wrong', () => {
     expect(results).toEqual({ r: "host's paths's private's code's IMAGE's-linux-x86-64 <a  b>\n" });
     expect(outcomeOf(taskRun)).toBe('True');
     expect((await endOf(cluster, 'command-here')).log).toContain('<a b>');
+  });
+
+  test('a step that is killed: its container ends with the connection', { timeout: 180_000 }, async () => {
+    await timedOut;
+    await gone(hostOf('linux/arm64'), 'sleep 1003');
+    const { log, taskRun } = await endOf(cluster, 'timed-out');
+    expect(log).not.toContain('remote: done');
+    expect(outcomeOf(taskRun)).toBe('False');
   });
 
   test('a host that falls silent in the middle', { timeout: 300_000 }, async () => {

@@ -21,9 +21,9 @@ afterAll(async () => {
   await cluster?.stop();
 });
 
-/** A Task of one step called build, in the image with all programs, remotely. */
+/** A Task of one step called build, remotely. */
 function remote(step: Partial<Step>, spec: Partial<TaskSpec> = {}): TaskSpec {
-  return twinOf({ spec: { ...spec, steps: [{ name: 'build', image: cluster.images.builder, ...step }] } });
+  return twinOf({ spec: { ...spec, steps: [{ name: 'build', image: cluster.images.shell, ...step }] } });
 }
 
 const WORKSPACE: Partial<TaskSpec> = { workspaces: [{ name: 'w' }] };
@@ -121,6 +121,7 @@ test('of an image only the layers travel that the storage here does not have', {
       script: `mkdir context && cd context && echo new >new
 printf 'FROM %s\\nCOPY new /new\\n' "$BASE" >Dockerfile
 buildah bud --tls-verify=false --format docker --tag "$IMAGE" .`,
+      image: images.builder,
       volumeMounts: [{ name: 'storage', mountPath: '/var/lib/containers' }],
     },
     {

@@ -4,22 +4,42 @@ import { mustRun } from '#sandbox/hosts/command.ts';
 import type { Registry } from './registry.ts';
 
 export interface Images {
-  /** What build steps run in. */
+  /** What builds images: buildah, and all that a remote step needs. 75 MB. */
   readonly builder: string;
+  /** What other steps run in: bash, jq and the like. */
+  readonly shell: string;
   /** A base image: busybox alone. */
   readonly base: string;
 }
 
-/** Makes two images out of this machine's own programs and pushes them. */
+const SHELL = ['bash', 'coreutils', 'dash', 'findutils', 'grep', 'jq', 'sed'];
+const BUILDER = [
+  'buildah',
+  'ca-certificates',
+  'curl',
+  'gzip',
+  'libc-bin',
+  'openssh-client',
+  'rsync',
+  'tar',
+  'uidmap',
+  'util-linux',
+];
+
+/** Makes them out of this machine's own programs and pushes them. */
 export async function pushImages(registry: Registry, folder: string): Promise<Images> {
+  const script = path.join(import.meta.dirname, 'image-root.sh');
   const builder = path.join(folder, 'builder');
-  await mustRun('bash', [path.join(import.meta.dirname, 'builder-image.sh'), builder]);
+  const shell = path.join(folder, 'shell');
+  await mustRun('bash', [script, builder, ...SHELL, ...BUILDER]);
+  await mustRun('bash', [script, shell, ...SHELL]);
   const base = path.join(folder, 'base');
   await mkdir(path.join(base, 'bin'), { recursive: true });
   await copyFile('/bin/busybox', path.join(base, 'bin/busybox'));
   await mustRun('sh', ['-c', 'chroot "$1" /bin/busybox --install -s /bin', 'sh', base]);
   return {
     builder: await push(registry, { name: 'builder', folder: builder, storage: folder }),
+    shell: await push(registry, { name: 'shell', folder: shell, storage: folder }),
     base: await push(registry, { name: 'busybox', folder: base, storage: folder }),
   };
 }

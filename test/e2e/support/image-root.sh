@@ -1,19 +1,16 @@
 #!/bin/bash
-# Lays out, in the folder $1, the root of an image with what a build step needs: the programs of this machine's packages
-# and the libraries that they are linked to. Some 75 MB in some seconds, and nothing is fetched.
+# image-root.sh FOLDER PACKAGE…: lays out, in the folder, the root of an image with what these packages of this machine hold
+# and the libraries that it is linked to. Nothing is fetched.
 set -euo pipefail
 root=$1
-packages=(
-  bash buildah ca-certificates coreutils curl dash diffutils findutils grep gzip hostname jq libc-bin
-  openssh-client rsync sed tar uidmap util-linux
-)
+shift
 mkdir -p "$root"/usr/{bin,sbin,lib,lib64} "$root"/{etc/containers,root,tmp,var/tmp,run,proc,sys,dev,workspace}
 chmod 1777 "$root/tmp" "$root/var/tmp"
 for folder in bin sbin lib lib64; do
   ln -s "usr/$folder" "$root/$folder"
 done
 
-for package in "${packages[@]}"; do
+for package; do
   dpkg --listfiles "$package"
 done | grep -v -E '^/usr/share/(doc|man|locale|info|bash-completion|lintian|bug|zsh|fish|perl5)|^/\.$' >"$root/listed"
 while IFS= read -r file; do
