@@ -54,6 +54,8 @@ interface Tended {
   spec: HostSpec | undefined;
   /** Undefined until its first visit. */
   available: boolean | undefined;
+  /** What was said last of why it is not. */
+  problem: string | undefined;
   /** Failures since an account could last be made. */
   failures: number;
   /** Visits in a row that could not do all that there was to do. */
@@ -252,10 +254,12 @@ export class Fleet {
   #setStatus(host: string, tended: Tended, problem: string | undefined): void {
     const available = problem === undefined;
     if (!available) tended.failures++;
+    if (problem !== undefined && problem !== tended.problem)
+      this.#options.log.warn({ host, reason: problem }, `host ${host} is out: ${problem}`);
+    tended.problem = problem;
     if (tended.available === available) return;
     tended.available = available;
     if (available) this.#options.log.info({ host }, `host ${host} can be used`);
-    else this.#options.log.warn({ host, reason: problem }, `host ${host} is out: ${problem}`);
     this.#options.onStatus(host, { available, reason: problem });
   }
 
@@ -267,6 +271,7 @@ export class Fleet {
       const tended: Tended = {
         spec: this.#specs.get(name),
         available: undefined,
+        problem: undefined,
         failures: 0,
         unsettled: 0,
         wake: new AbortController(),
