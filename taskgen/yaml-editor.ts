@@ -114,10 +114,10 @@ export function createYamlEditor(source: string, dash: number): YamlEditor {
   };
 }
 
-/** The lines of a block literal, without its header. */
+/** The lines of a block literal, without its header. Of newlines at its end at most one is kept. */
 export function indented(text: string): string[] {
   return text
-    .trimEnd()
+    .replace(/\n+$/, '')
     .split('\n')
     .map((line) => (line === '' ? '' : `  ${line}`));
 }
