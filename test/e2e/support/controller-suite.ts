@@ -19,7 +19,10 @@ const OPTIONS = {
 } satisfies SuiteOptions;
 
 /** The life of TaskRuns, end to end, wherever the two processes come from: `start` gives a sandbox in which they are ready. */
-export function controllerSuite(start: (options: SuiteOptions) => Promise<Sandbox>): void {
+export function controllerSuite(
+  start: (options: SuiteOptions) => Promise<Sandbox>,
+  { load = 60 }: { readonly load?: number } = {},
+): void {
   let sandbox: Sandbox;
   let on: ReturnType<typeof builds>;
 
@@ -33,9 +36,9 @@ export function controllerSuite(start: (options: SuiteOptions) => Promise<Sandbo
     await sandbox?.stop();
   });
 
-  test('60 TaskRuns on 3 hosts of 4 slots: all succeed, no host ever has more than 4 accounts, and nothing is left', async () => {
+  test(`${load} TaskRuns on 3 hosts of 4 slots: all succeed, no host ever has more than 4 accounts, and nothing is left`, async () => {
     const watches = sandbox.hosts.map(watchAccounts);
-    const names = Array.from({ length: 60 }, (_, index) => `load-${index}`);
+    const names = Array.from({ length: load }, (_, index) => `load-${index}`);
     await Promise.all(names.map((name) => on.create({ name })));
     const ended = await Promise.all(names.map((name) => on.released(name)));
     expect(ended.map(outcomeOf)).toEqual(names.map(() => 'True'));
@@ -63,7 +66,9 @@ export function controllerSuite(start: (options: SuiteOptions) => Promise<Sandbo
     );
     // The scan for TaskRuns that the webhook missed asks for those without our label; it has its own pace.
     const isScan = ({ requestURI }: AuditLine): boolean => requestURI.includes('labelSelector=%21');
-    expect(ours.filter((line) => line.verb === 'list' && !isScan(line))).toEqual([]);
+    // Where the watch on the admins' keys fell behind it begins anew.
+    const isOwn = ({ objectRef }: AuditLine): boolean => objectRef?.namespace === sandbox.namespace;
+    expect(ours.filter((line) => line.verb === 'list' && !isScan(line) && !isOwn(line))).toEqual([]);
     const writesOf = (name: string) =>
       ours.filter(({ verb, objectRef, responseStatus }) => {
         const isOfIt = [name, `${name}-pod`, SECRET_PREFIX + name].includes(objectRef?.name ?? '');
@@ -163,8 +168,9 @@ export function controllerSuite(start: (options: SuiteOptions) => Promise<Sandbo
       await on.waiting('waits-first');
       await on.create({ name: 'waits-second' });
       await on.waiting('waits-second');
-      expect((await on.events('waits-second')).map(({ message }) => message)).toContain(
-        'waits for a host for linux/arm64: number 2 in the queue',
+      const said = 'waits for a host for linux/arm64: number 2 in the queue';
+      await until('the Event to say so', async () =>
+        (await on.events('waits-second')).some(({ message }) => message === said) ? true : null,
       );
       await on.delete('waits-first');
       await on.gone('waits-first');
@@ -236,6 +242,7 @@ export interface AuditLine {
   requestURI: string;
   verb: string;
   userAgent?: string;
+  user?: { username?: string };
   objectRef?: { resource?: string; name?: string; namespace?: string };
   responseStatus?: { code?: number };
   stage: string;

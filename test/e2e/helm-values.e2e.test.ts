@@ -1,0 +1,267 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+import { ensureControlPlaneAssets } from '#sandbox/control-plane/binaries.ts';
+import { startControlPlane, type ControlPlane } from '#sandbox/control-plane/control-plane.ts';
+import type { KubeClient } from '#shared/kubernetes/client.ts';
+import type { ConfigMap, KubeObject } from '#shared/kubernetes/objects.ts';
+import { parseHostConfig } from '#shared/host-config.ts';
+
+import { installStandInCrds } from './support/crds-stand-in.ts';
+import { CHART, objectsOf, useHelm, type Helm } from './support/helm.ts';
+import { everything } from './support/everything.ts';
+
+const NAMESPACE = 'multi-platform';
+const KEY = `ssh-ed25519 ${'A'.repeat(68)}`;
+const HOST = { name: 'a', address: '10.0.0.1', user: 'root', platform: 'linux/arm64', secret: 'key', concurrency: 4 };
+
+const VARIANTS: Readonly<Record<string, Record<string, unknown>>> = {
+  'the defaults': {},
+  'everything on': {
+    image: {
+      repository: 'registry.example.com:5000/team/mpc',
+      digest: `sha256:${'0'.repeat(64)}`,
+      pullPolicy: 'Always',
+    },
+    imagePullSecrets: [{ name: 'pull' }],
+    labels: { team: 'build', 'example.com/cost': 'a' },
+    hosts: [HOST, { ...HOST, name: 'b.example', address: 'fd00::1', port: 2222, concurrency: 0, hostKeys: [KEY, KEY] }],
+    localPlatforms: ['linux/x86_64', 'local'],
+    waitTimeouts: { default: '2h', 'linux/arm64': '30m' },
+    namespaceSelector: {
+      matchLabels: { builds: 'yes' },
+      matchExpressions: [{ key: 'stage', operator: 'In', values: ['test'] }],
+    },
+    controller: {
+      replicas: 3,
+      accountMaxProcesses: 4096,
+      accountCpuSeconds: 36_000,
+      hostKeyPolicy: 'strict',
+      keyType: 'rsa',
+      priorityClassName: 'system-cluster-critical',
+      nodeSelector: { 'kubernetes.io/os': 'linux' },
+      tolerations: [{ key: 'infra', operator: 'Exists' }],
+      affinity: { nodeAffinity: { preferredDuringSchedulingIgnoredDuringExecution: [] } },
+      topologySpreadConstraints: [
+        { maxSkew: 1, topologyKey: 'topology.kubernetes.io/zone', whenUnsatisfiable: 'DoNotSchedule' },
+      ],
+    },
+    webhook: { failurePolicy: 'Fail', replicas: 3, priorityClassName: 'system-cluster-critical' },
+    networkPolicy: { enabled: true, apiServerPorts: [6443] },
+    podMonitor: { enabled: true, interval: '10s', labels: { release: 'prometheus' } },
+  },
+  'everything off': {
+    controller: { replicas: 1 },
+    webhook: { enabled: false },
+    protection: { enabled: false },
+    podDisruptionBudget: { enabled: false },
+  },
+  'the webhook off': { hosts: [HOST], webhook: { enabled: false } },
+  'cert-manager': { hosts: [HOST], webhook: { certificate: 'cert-manager' } },
+  "cert-manager with an issuer of the user's": {
+    webhook: { certificate: 'cert-manager', issuerRef: { name: 'corporate', kind: 'ClusterIssuer' } },
+  },
+  'a policy in place of the webhook': { hosts: [HOST], webhook: { mode: 'policy', failurePolicy: 'Fail' } },
+  'a ConfigMap that is there': { existingConfigMap: true },
+};
+
+/** What is wrong, the values, and what the refusal must name. */
+const WRONG: readonly (readonly [what: string, values: object, message: RegExp])[] = [
+  ['a typo at the top', { contoller: { replicas: 2 } }, /contoller/],
+  ['a typo in the controller', { controller: { replcas: 2 } }, /\/controller.*replcas/s],
+  ['a typo in the webhook', { webhook: { enable: false } }, /\/webhook.*enable/s],
+  ['a typo in a host', { hosts: [{ ...HOST, hostKey: KEY }] }, /\/hosts\/0.*hostKey/s],
+  ['a number as a text', { hosts: [{ ...HOST, concurrency: '4' }] }, /\/hosts\/0\/concurrency.*string.*integer/s],
+  ['no slots that make sense', { hosts: [{ ...HOST, concurrency: -1 }] }, /\/hosts\/0\/concurrency/],
+  ['a host without address', { hosts: [{ ...HOST, address: undefined }] }, /\/hosts\/0.*address/s],
+  ['an address that is none', { hosts: [{ ...HOST, address: '10.0.0.256' }] }, /\/hosts\/0\/address/],
+  ['a platform that is none', { hosts: [{ ...HOST, platform: 'arm64' }] }, /\/hosts\/0\/platform/],
+  ['a host key that is none', { hosts: [{ ...HOST, hostKeys: ['SHA256:abc'] }] }, /\/hosts\/0\/hostKeys\/0/],
+  ['a key where its Secret is named', { hosts: [{ ...HOST, secret: '-----BEGIN KEY-----' }] }, /\/hosts\/0\/secret/],
+  ['a port that is none', { hosts: [{ ...HOST, port: 70_000 }] }, /\/hosts\/0\/port/],
+  ['two hosts of one name', { hosts: [HOST, HOST] }, /hosts: there are two with the name "a"/],
+  ['hosts as in the ConfigMap', { hosts: { 'host.a.address': '10.0.0.1' } }, /\/hosts.*object.*array/s],
+  ['a duration without a unit', { controller: { letGoAfter: '10' } }, /\/controller\/letGoAfter/],
+  ['a duration as a number', { controller: { scanInterval: 60 } }, /\/controller\/scanInterval/],
+  ['a policy that there is none of', { controller: { hostKeyPolicy: 'none' } }, /\/controller\/hostKeyPolicy/],
+  ['a failurePolicy in small letters', { webhook: { failurePolicy: 'ignore' } }, /\/webhook\/failurePolicy/],
+  ['a toggle as a text', { webhook: { enabled: 'false' } }, /\/webhook\/enabled.*string.*boolean/s],
+  ['no replica', { controller: { replicas: 0 } }, /\/controller\/replicas/],
+  ['a timeout for what is no platform', { waitTimeouts: { arm: '30m' } }, /\/waitTimeouts.*arm/s],
+  ['a list beside a ConfigMap', { existingConfigMap: true, hosts: [HOST] }, /existingConfigMap: with it hosts/],
+  ['an issuer that nobody asks', { webhook: { issuerRef: { name: 'i' } } }, /webhook\.issuerRef: it is for/],
+  [
+    'an issuer without name',
+    { webhook: { certificate: 'cert-manager', issuerRef: { kind: 'Issuer' } } },
+    /webhook\.issuerRef: it needs a name/,
+  ],
+  ['a label that Kubernetes refuses', { labels: { team: 'a b' } }, /\/labels\/team/],
+  ['a digest that is none', { image: { digest: 'latest' } }, /\/image\/digest/],
+];
+
+let controlPlane: ControlPlane;
+let client: KubeClient;
+let helm: Helm;
+let folder: string;
+
+beforeAll(async () => {
+  const progress = { step: () => {}, update: () => {} };
+  controlPlane = await startControlPlane({
+    assets: await ensureControlPlaneAssets({ env: process.env, progress }),
+    progress,
+  });
+  client = controlPlane.client;
+  folder = await mkdtemp(path.join(tmpdir(), 'helm-values-'));
+  helm = await useHelm({ kubeconfig: controlPlane.kubeconfigPath, folder });
+  for (const name of [NAMESPACE, 'second'])
+    await client.create('/api/v1/namespaces', {
+      metadata: { name, labels: { 'pod-security.kubernetes.io/enforce': 'restricted' } },
+    });
+});
+
+afterAll(async () => {
+  await controlPlane?.stop();
+  await rm(folder, { recursive: true, force: true });
+});
+
+function install(release: string, namespace: string, values: object): ReturnType<Helm['run']> {
+  return helm.run(['install', release, CHART, '--namespace', namespace], values);
+}
+
+describe('before cert-manager and the Prometheus operator are there', () => {
+  test.each([
+    [{ webhook: { certificate: 'cert-manager' } }, 'webhook.certificate: this cluster has no cert-manager'],
+    [{ podMonitor: { enabled: true } }, 'podMonitor.enabled: this cluster has no Prometheus operator'],
+  ])('%j is refused', async (values, message) => {
+    const { code, stderr } = await install('mpc', NAMESPACE, values);
+    expect(code).not.toBe(0);
+    expect(stderr).toContain(message);
+  });
+
+  test('a cluster that is too old is refused', async () => {
+    const { code, stderr } = await helm.run(['template', CHART, '--kube-version', '1.29.9']);
+    expect(code).not.toBe(0);
+    expect(stderr).toContain('>=1.30.0-0');
+  });
+});
+
+describe('with', () => {
+  beforeAll(async () => {
+    await installStandInCrds(client);
+  });
+
+  test.each(Object.entries(VARIANTS))(
+    '%s: the chart passes lint, and the API server takes each object',
+    async (_what, values) => {
+      const server = ['--namespace', NAMESPACE, '--kube-version', '1.37'];
+      await helm.must(['lint', '--strict', CHART, ...server], values);
+      const rendered = await helm.must(
+        ['template', 'mpc', CHART, '--namespace', NAMESPACE, '--dry-run=server'],
+        values,
+      );
+      const objects = objectsOf(rendered);
+      const refused: string[] = [];
+      for (const object of [...objects, ...objects.flatMap(podOf)]) {
+        const query = { dryRun: 'All', fieldValidation: 'Strict' };
+        await client.request('POST', await collectionOf(object), { body: object, query }).catch((error: unknown) => {
+          refused.push(`${object.kind} ${object.metadata.name}: ${String(error)}`);
+        });
+      }
+      expect(refused).toEqual([]);
+      expect(
+        objects
+          .filter(({ metadata }) => metadata.labels?.['app.kubernetes.io/name'] === undefined)
+          .map(({ kind }) => kind),
+      )
+        // What a hook deletes, and never leaves there.
+        .toEqual(['ConfigMap', 'ConfigMap', 'Lease']);
+      const webhooks = objects.filter(({ kind, metadata }) => /webhook/i.test(`${kind} ${metadata.name}`));
+      const isServer = JSON.stringify(values).match(/"enabled":false|"mode":"policy"/) === null;
+      expect(webhooks.length > 0).toBe(isServer);
+    },
+  );
+
+  test('hosts as a list gives the host-config that the controller reads', async () => {
+    const values = VARIANTS['everything on'] ?? {};
+    const rendered = objectsOf(await helm.must(['template', 'mpc', CHART, '--dry-run=server'], values));
+    const map = rendered.find(
+      ({ kind, metadata }) => kind === 'ConfigMap' && metadata.name === 'host-config',
+    ) as ConfigMap;
+    expect(parseHostConfig(map.data ?? {})).toEqual({
+      hosts: new Map([
+        ['a', { ...HOST, port: 22, hostKeys: [] }],
+        [
+          'b.example',
+          { ...HOST, name: 'b.example', address: 'fd00::1', port: 2222, concurrency: 0, hostKeys: [KEY, KEY] },
+        ],
+      ]),
+      localPlatforms: new Set(['linux/x86_64', 'local']),
+      waitTimeoutMs: new Map([
+        ['', 7_200_000],
+        ['linux-arm64', 1_800_000],
+      ]),
+      problems: [],
+    });
+  });
+
+  describe('wrong values:', () => {
+    let before: Set<string>;
+    beforeAll(async () => {
+      before = await everything(client);
+    });
+
+    test.each(WRONG)('%s', async (_what, values, message) => {
+      const { code, stderr } = await install('mpc', NAMESPACE, values);
+      expect(code).not.toBe(0);
+      expect(stderr).toMatch(message);
+    });
+
+    test('nothing of all that was applied', async () => {
+      expect(await everything(client)).toEqual(before);
+    });
+  });
+});
+
+test('a cluster holds one installation: a second is refused, wherever it is, and leaves no trace', async () => {
+  expect(await install('first', NAMESPACE, {})).toMatchObject({ code: 0 });
+  const before = await everything(client);
+  for (const namespace of ['second', NAMESPACE]) {
+    const { code, stderr } = await install('other', namespace, {});
+    expect(code).not.toBe(0);
+    expect(stderr).toContain(`this cluster has an installation already: release "first" in namespace "${NAMESPACE}"`);
+  }
+  expect(await everything(client)).toEqual(before);
+  await helm.must(['upgrade', 'first', CHART, '--namespace', NAMESPACE]);
+  // Without hooks, since nothing here runs Jobs.
+  await helm.must(['uninstall', 'first', '--namespace', NAMESPACE, '--no-hooks']);
+  expect(await install('other', 'second', {})).toMatchObject({ code: 0 });
+});
+
+/** The Pod that a workload would make, to be judged by the namespace's Pod Security Standard. */
+function podOf(object: KubeObject): KubeObject[] {
+  if (object.kind !== 'Deployment' && object.kind !== 'Job') return [];
+  const { template } = (object as KubeObject & { spec: { template: KubeObject & { spec: object } } }).spec;
+  const { name, namespace = NAMESPACE } = object.metadata;
+  const pod = {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { ...template.metadata, name, namespace },
+    spec: template.spec,
+  };
+  return [pod];
+}
+
+interface Resources {
+  resources: { name: string; kind: string; namespaced: boolean }[];
+}
+
+async function collectionOf({ apiVersion = '', kind, metadata }: KubeObject): Promise<string> {
+  const root = apiVersion === 'v1' ? '/api/v1' : `/apis/${apiVersion}`;
+  const { resources } = await client.request<Resources>('GET', root);
+  const found = resources.find((resource) => resource.kind === kind && !resource.name.includes('/'));
+  if (found === undefined) throw new Error(`the API server knows no ${kind}`);
+  return `${root}${found.namespaced ? `/namespaces/${metadata.namespace ?? NAMESPACE}` : ''}/${found.name}`;
+}

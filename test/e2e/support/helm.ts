@@ -1,0 +1,37 @@
+import path from 'node:path';
+
+import { ensureTool } from '#sandbox/control-plane/binaries.ts';
+import { mustRun, runCommand } from '#sandbox/hosts/command.ts';
+import type { ExecResult } from '#sandbox/hosts/host.ts';
+import { parseAllDocuments } from 'yaml';
+import type { KubeObject } from '#shared/kubernetes/objects.ts';
+
+export const CHART = path.join(import.meta.dirname, '..', '..', '..', 'charts', 'multi-platform-controller');
+
+export interface Helm {
+  /** With the values, where there are any, on standard input: as JSON, since Go's YAML takes `yes` for true. */
+  run(args: readonly string[], values?: object): Promise<ExecResult>;
+  /** @throws AppError `command-failed` */
+  must(args: readonly string[], values?: object): Promise<string>;
+}
+
+/** The real Helm, with nothing of this user's own: its files go to `folder`. */
+export async function useHelm(options: { kubeconfig: string; folder: string }): Promise<Helm> {
+  const { kubeconfig, folder } = options;
+  const helm = await ensureTool('helm', { env: process.env, progress: { step: () => {}, update: () => {} } });
+  const env = { PATH: process.env.PATH ?? '', HOME: folder, KUBECONFIG: kubeconfig };
+  const withValues = (args: readonly string[], values: object | undefined): string[] =>
+    values === undefined ? [...args] : [...args, '--values', '-'];
+  const input = (values: object | undefined) => ({ env, ...(values && { input: JSON.stringify(values) }) });
+  return {
+    run: (args, values) => runCommand(helm, withValues(args, values), input(values)),
+    must: (args, values) => mustRun(helm, withValues(args, values), input(values)),
+  };
+}
+
+/** The objects of a rendered manifest. */
+export function objectsOf(manifest: string): KubeObject[] {
+  return parseAllDocuments(manifest)
+    .map((document): unknown => document.toJS())
+    .filter((object) => object !== null) as KubeObject[];
+}
