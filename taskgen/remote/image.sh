@@ -12,6 +12,7 @@ fetch_image() {
   done
   layout=$(mktemp -d -p "$storage" taskgen.XXXXXX)
   insist copy "${known[@]}" "build-host:$folder/image/" "$layout/" || fail "cannot copy the image from $host"
+  [ -e "$layout/manifest.json" ] || fail "the step's script made no image $built_image"
   id=$(buildah pull --quiet "dir:$layout") || fail "cannot put the image into the storage here"
   buildah tag "$id" "$built_image"
 }

@@ -27,7 +27,7 @@ let cluster: BuildCluster;
 beforeAll(async () => {
   cluster = await startBuildCluster([
     { name: 'builder', platform: 'linux/arm64', slots: 4, diskMb: 2048 },
-    { name: 'small', platform: 'linux/ppc64le', slots: 1, diskMb: 300 },
+    { name: 'small', platform: 'linux/ppc64le', slots: 1, diskMb: 300, port: 2222 },
     { name: 'shaky', platform: 'linux/s390x', slots: 1, diskMb: 1024 },
   ]);
 });
@@ -153,7 +153,7 @@ describe('what goes wrong', () => {
     expect(taskRun.status?.conditions?.[0]?.reason).toBe('TaskRunCancelled');
   });
 
-  test('a host without room for the files', { timeout: 180_000 }, async () => {
+  test('a host on another port, without room for the files', { timeout: 180_000 }, async () => {
     const spec = remote({ script: 'true' }, WORKSPACE);
     await startRun(cluster, {
       name: 'no-room',

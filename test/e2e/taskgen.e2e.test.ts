@@ -172,6 +172,22 @@ show new /tmp/new`,
   expect(names.toSorted()).toEqual([images.base, 'registry.example/team/app:1'].toSorted());
 });
 
+test('a script that makes no image fails, and says so', { timeout: 180_000 }, async () => {
+  const spec = remote(
+    {
+      script: 'true',
+      image: cluster.images.builder,
+      env: [{ name: 'IMAGE', value: 'registry.example/team/app:1' }],
+      volumeMounts: [{ name: 'storage', mountPath: '/var/lib/containers' }],
+    },
+    { volumes: [{ name: 'storage', emptyDir: {} }] },
+  );
+  await startRun(cluster, { name: 'no-image', spec });
+  const { log, taskRun } = await endOf(cluster, 'no-image');
+  expect(log).toMatch(/remote: error: the step's script made no image registry\.example\/team\/app:1\n$/);
+  expect(outcomeOf(taskRun)).toBe('False');
+});
+
 describe('values', () => {
   test('hostile ones arrive byte for byte: variables, arguments, params, paths', { timeout: 240_000 }, async () => {
     const names = HOSTILE_VALUES.map((_, i) => `V${i}`);
