@@ -1,16 +1,19 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 
 import type { ManagedProcess } from '#sandbox/managed-process.ts';
 import type { Sandbox } from '#sandbox/sandbox.ts';
-import { FINALIZER } from '#shared/names.ts';
+import { ANNOTATION, FINALIZER, LABEL } from '#shared/names.ts';
 
 import { ARM, builds, leftOnHosts, outcomeOf, until, watchAccounts, type BuildTaskRun } from './support/builds.ts';
 import { controllerOf, startWithBuilds } from './support/controlled.ts';
 
 const SLOTS = 4;
+
+// Each start of a controller takes seconds on a busy machine, and there are many.
+vi.setConfig({ testTimeout: 240_000 });
 
 let sandbox: Sandbox;
 let on: ReturnType<typeof builds>;
@@ -120,6 +123,31 @@ test('the webhook goes and comes back, with TaskRuns in every state', async () =
     await outcomesOf([...running, 'switch-waiting', 'switch-while-both-are-down', 'switch-off', 'switch-back']),
   ).toEqual(WELL);
   expect(outcomeOf(await on.released('switch-refused'))).toBe('False');
+  expect(await left()).toEqual([]);
+});
+
+test('told to stop while a host hangs, it does not wait for it, and blames no host for what it cut off', async () => {
+  const [hung] = sandbox.hosts;
+  const names = namesOf('cut-off', 3);
+  await hung?.setHung(true);
+  try {
+    await createAll(names);
+    await until('each host to have one', async () => {
+      const found = await Promise.all(names.map((name) => on.get(name)));
+      return found.every((build) => build?.metadata.labels?.[LABEL.assignedHost] !== undefined) ? true : null;
+    });
+    const startMs = Date.now();
+    expect(await sandbox.controller.stop()).toBe(0);
+    expect(Date.now() - startMs).toBeLessThan(4000);
+  } finally {
+    await hung?.setHung(false);
+  }
+  await sandbox.controller.start();
+  expect(await outcomesOf(names)).toEqual(WELL);
+  const ended = await Promise.all(names.map((name) => on.get(name)));
+  expect(ended.map((build) => build?.metadata.annotations?.[ANNOTATION.failedHosts])).toEqual(
+    names.map(() => undefined),
+  );
   expect(await left()).toEqual([]);
 });
 
