@@ -47,6 +47,24 @@ describe('visiting', () => {
     await on.fleet.stop();
   });
 
+  test('an account that cannot be removed keeps neither the other strays nor the host from their turn', async () => {
+    const on = await setUpFleet();
+    on.machine(A.address).add('stuck');
+    on.machine(A.address).add('stray');
+    on.machine(A.address).sticking = 'stuck';
+    on.list(A);
+    on.fleet.start();
+    await settle();
+    expect(on.machine(A.address).tenants).toEqual(['stuck']);
+    expect(on.statuses.get('a')).toMatchObject({ available: true });
+
+    on.machine(A.address).sticking = undefined;
+    on.clock.step(12 * MINUTE_MS);
+    await settle();
+    expect(on.machine(A.address).tenants).toEqual([]);
+    await on.fleet.stop();
+  });
+
   test('an account of a TaskRun that is live on another host is a stray', async () => {
     const on = await setUpFleet();
     on.machine(A.address).add('moved');

@@ -81,6 +81,8 @@ export class FakeMachine {
   failure: HostError | undefined;
   /** Fails, and yet makes the account. */
   failsLate = false;
+  /** The account of this TaskRun cannot be removed. */
+  sticking: string | undefined;
   /** Only this Secret's key is let in. */
   secret: string | undefined;
 
@@ -106,7 +108,11 @@ export class FakeMachine {
           return { home: `/home/${account}` };
         }),
       removeAccount: async (account) =>
-        await act(`remove ${account.slice(0, 6)}`, () => void this.accounts.delete(account)),
+        await act(`remove ${account.slice(0, 6)}`, () => {
+          if (this.sticking !== undefined && account === accountName(this.sticking))
+            throw new HostError(HOST_ERROR.failed, 'a process does not end', { mayHaveActed: true });
+          this.accounts.delete(account);
+        }),
       listAccounts: async () =>
         await act('list', () => [...this.accounts].map(([account, taskRunUid]) => ({ account, taskRunUid }))),
       close: () => {

@@ -364,21 +364,31 @@ export class Fleet {
     }
   }
 
-  /** Removes the accounts that belong to no live TaskRun; gives their number. */
+  /**
+   * Removes the accounts that belong to no live TaskRun; gives their number. One that cannot be removed does not keep the host from
+   * being used: it is tried again at the next visit.
+   */
   async #sweep(name: string, endpoint: Endpoint, operations: HostOperations): Promise<number> {
     await operations.check();
     const strays = (await operations.listAccounts()).filter(({ taskRunUid }) => !this.#isLive(taskRunUid, endpoint));
+    let removed = 0;
     for (const { account, taskRunUid } of strays) {
       await this.#serially(account, async () => {
         if (this.#isLive(taskRunUid, endpoint)) return;
-        await operations.removeAccount(account);
-        this.#options.log.info(
-          { host: name, account, uid: taskRunUid },
-          `host ${name}: removed account ${account}, which belonged to no TaskRun`,
-        );
+        const fields = { host: name, account, uid: taskRunUid };
+        try {
+          await operations.removeAccount(account);
+        } catch (error) {
+          if (!(error instanceof HostError) || error.code !== HOST_ERROR.failed) throw error;
+          const why = `host ${name}: account ${account}, which belongs to no TaskRun, cannot be removed: ${error.message}`;
+          this.#options.log.error({ ...fields, err: error }, why);
+          return;
+        }
+        removed++;
+        this.#options.log.info(fields, `host ${name}: removed account ${account}, which belonged to no TaskRun`);
       });
     }
-    return strays.length;
+    return removed;
   }
 
   #isLive(uid: string, endpoint: Endpoint): boolean {
