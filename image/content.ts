@@ -27,7 +27,7 @@ const BANNER = 'const __filename = import.meta.filename, __dirname = import.meta
  *
  * @throws AppError `image.unresolved` where something is imported that is not in the bundle
  */
-export async function bundle(folder: string): Promise<void> {
+export async function bundle(folder: string): Promise<string[]> {
   const unresolved: string[] = [];
   await using build = await rolldown({
     cwd: ROOT,
@@ -50,6 +50,7 @@ export async function bundle(folder: string): Promise<void> {
   const modules = output.flatMap((file) => (file.type === 'chunk' ? file.moduleIds : []));
   await writeFile(path.join(folder, 'package.json'), await manifest());
   await writeFile(path.join(folder, 'LICENSES.txt'), await licences(modules));
+  return modules;
 }
 
 /** `type` tells Node.js what the files are; `version` tells people. */
