@@ -1,5 +1,5 @@
 import { rm } from 'node:fs/promises';
-import { AppError } from '#shared/errors.ts';
+import { AppError, messageOf } from '#shared/errors.ts';
 import { type Progress, type SystemCommand, ensureCommands } from '../packages.ts';
 import { createRunFolder } from '../run-folder.ts';
 import { type ContainerEngine, buildHostImage, findContainerEngine, startContainerHost } from './container-host.ts';
@@ -74,8 +74,13 @@ async function makerFor(options: StartHostsOptions): Promise<Maker> {
     case 'auto': {
       if (isRootOnLinux) return await namespaceMaker(options);
       const engine = options.containerEngine ?? (await findContainerEngine());
-      if (engine !== undefined) return await containerMaker(options, engine);
-      return imitationMaker(options);
+      if (engine === undefined) return imitationMaker(options);
+      try {
+        return await containerMaker(options, engine);
+      } catch (error) {
+        options.progress(`No container can be made here, so hosts are imitated: ${messageOf(error)}`);
+        return imitationMaker(options);
+      }
     }
     case 'namespace':
       if (!isRootOnLinux) throw new AppError('needs-root', 'namespace hosts need root on Linux');

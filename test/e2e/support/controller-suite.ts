@@ -7,6 +7,7 @@ import type { Secret } from '#shared/kubernetes/objects.ts';
 import { PATH } from '#shared/kubernetes/paths.ts';
 import { FINALIZER, LABEL, SECRET_PREFIX } from '#shared/names.ts';
 
+import { collectKeys, type KeyCollector } from './key-collector.ts';
 import { ARM, BUILDS, builds, leftOnHosts, outcomeOf, until, watchAccounts } from './builds.ts';
 
 export type SuiteOptions = Omit<SandboxOptions, 'env' | 'progress'>;
@@ -25,14 +26,17 @@ export function controllerSuite(
 ): void {
   let sandbox: Sandbox;
   let on: ReturnType<typeof builds>;
+  let keys: KeyCollector;
 
   beforeAll(async () => {
     sandbox = await start(OPTIONS);
     on = builds(sandbox);
+    keys = await collectKeys(sandbox.client);
     await sandbox.createNamespace(BUILDS);
   });
 
   afterAll(async () => {
+    await keys?.stop();
     await sandbox?.stop();
   });
 
@@ -222,10 +226,16 @@ export function controllerSuite(
   test('no key that was ever made is in a log, an Event or a metric', async () => {
     const texts = [
       await sandbox.controller.log(),
+      await sandbox.webhook.log(),
       await sandbox.controller.metrics(),
       JSON.stringify(await sandbox.client.list(PATH.events())),
     ];
+    // The load alone is one key each.
+    expect(keys.count).toBeGreaterThan(load);
+    const lines = keys.secretLines();
+    expect(lines.length).toBeGreaterThan(keys.count);
     for (const text of texts) {
+      expect(lines.filter((line) => text.includes(line))).toEqual([]);
       expect(text.length).toBeGreaterThan(100);
       expect(text).not.toMatch(/PRIVATE KEY|b3BlbnNzaC1rZXktdjE|LS0tLS1CRUdJTi/);
     }
