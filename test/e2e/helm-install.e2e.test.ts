@@ -1,5 +1,8 @@
+import { readFile } from 'node:fs/promises';
+
 import { KubeConfig } from '@kubernetes/client-node';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
 
 import type { Sandbox } from '#sandbox/sandbox.ts';
 import { KubeClient } from '#shared/kubernetes/client.ts';
@@ -79,6 +82,16 @@ async function refusedTo(name: string): Promise<string[]> {
 test('nothing that the two processes did was forbidden', async () => {
   for (const name of [CONTROLLER, WEBHOOK]) expect(await refusedTo(name)).toEqual([]);
   for (const process of [sandbox.controller, sandbox.webhook]) expect(await process.log()).not.toMatch(/forbidden/i);
+});
+
+test("the guide's first build runs as it is written there", async () => {
+  const guide = await readFile(new URL('../../docs/install.md', import.meta.url), 'utf8');
+  const [, block = ''] = /^```yaml\n(apiVersion: tekton\.dev.*?)^```$/ms.exec(guide) ?? [];
+  const written = parse(block) as KubeObject;
+  await sandbox.client.create(PATH.taskRuns(BUILDS), written);
+  const on = builds(sandbox);
+  expect(outcomeOf(await on.released(written.metadata.name))).toBe('True');
+  expect(await on.log(written.metadata.name)).toMatch(/\nu-[0-9a-f]{28}\n\/home\/u-/);
 });
 
 describe('with a token of', () => {
