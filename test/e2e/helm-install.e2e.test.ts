@@ -292,12 +292,33 @@ describe('an upgrade', () => {
     expect(created.filter(({ metadata }) => !metadata.finalizers?.includes(FINALIZER))).toEqual([]);
   });
 
+  const webhookObjects = async (): Promise<string[]> =>
+    [...(await everything(sandbox.client))].filter((line) =>
+      /multi-platform.*webhook|mutatingwebhook.*multi-platform/.test(line),
+    );
+  /** In place of the usual controller, that of the Deployment as it is now leads one build. */
+  const buildWithNewController = async (name: string): Promise<string> => {
+    const on = builds(sandbox);
+    await sandbox.controller.stop();
+    const controller = await installed.addController();
+    await controller.start();
+    await on.create({ name });
+    const outcome = outcomeOf(await on.released(name));
+    await controller.stop();
+    await sandbox.controller.start();
+    return outcome;
+  };
+  const rollBack = async (): Promise<void> => {
+    // There were no Pods of the webhook meanwhile, nor their ServiceAccount.
+    await sandbox.webhook.stop();
+    await installed.helm.must(['rollback', RELEASE, '--namespace', sandbox.namespace]);
+    await installed.restartWebhook();
+    expect((await probe()).metadata.finalizers).toContain(FINALIZER);
+  };
+
   test('without webhook leaves no object of it and tells the controller; the rollback brings all of it back', async () => {
     await upgrade({ webhook: { enabled: false } });
-    const left = [...(await everything(sandbox.client))].filter((line) =>
-      /multi-platform.*webhook|mutating.*multi-platform/.test(line),
-    );
-    expect(left).toEqual([]);
+    expect(await webhookObjects()).toEqual([]);
     const { template } = (await installed.deployment(CONTROLLER)).spec;
     expect(template.spec.containers[0]?.args).toContain('--webhook=off');
     expect((await probe()).metadata.finalizers).toBeUndefined();
@@ -313,11 +334,23 @@ describe('an upgrade', () => {
     // Just what the webhook would have written does no harm.
     expect((await send(MARKED)).metadata).toMatchObject(MARKED);
 
-    // There are no Pods of the webhook any more, nor their ServiceAccount.
-    await sandbox.webhook.stop();
-    await installed.helm.must(['rollback', RELEASE, '--namespace', sandbox.namespace]);
-    await installed.restartWebhook();
-    expect((await probe()).metadata.finalizers).toContain(FINALIZER);
+    expect(await buildWithNewController('watched')).toBe('True');
+    await rollBack();
+  });
+
+  test('to marking by policy leaves the marking to the API server; the rollback brings the webhook back', async () => {
+    await upgrade({ webhook: { mode: 'policy' } });
+    expect(await webhookObjects()).toEqual([]);
+    await until('the policy to work', () =>
+      probe().then(
+        ({ metadata }) => metadata.finalizers?.includes(FINALIZER) || null,
+        // For up to 5 s the API server does not know the type yet.
+        () => null,
+      ),
+    );
+    expect(await buildWithNewController('by-policy')).toBe('True');
+    await rollBack();
+    expect(await refusedTo(CONTROLLER)).toEqual([]);
   });
 
   test('brings a wiped caBundle back within a second or so', async () => {

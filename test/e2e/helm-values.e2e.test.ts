@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { ensureControlPlaneAssets } from '#sandbox/control-plane/binaries.ts';
 import { startControlPlane, type ControlPlane } from '#sandbox/control-plane/control-plane.ts';
+import { mustRun } from '#sandbox/hosts/command.ts';
 import type { KubeClient } from '#shared/kubernetes/client.ts';
 import type { ConfigMap, KubeObject } from '#shared/kubernetes/objects.ts';
 import { parseHostConfig } from '#shared/host-config.ts';
@@ -183,6 +184,28 @@ describe('with', () => {
       expect(webhooks.length > 0).toBe(isServer);
     },
   );
+
+  test('every flag in every variant is one that the program knows', async () => {
+    const used = new Map<string, Set<string>>();
+    for (const values of Object.values(VARIANTS)) {
+      const rendered = await helm.must(['template', 'mpc', CHART, '--dry-run=server'], values);
+      for (const pod of objectsOf(rendered).flatMap(podOf)) {
+        const { args } = (pod as KubeObject & { spec: { containers: [{ args: string[] }] } }).spec.containers[0];
+        const program = args.findIndex((arg) => arg.endsWith('.js'));
+        const flags = used.get(args[program] ?? '') ?? new Set();
+        used.set(args[program] ?? '', flags);
+        for (const arg of args.slice(program + 1)) flags.add(arg.split('=')[0] ?? '');
+      }
+    }
+    expect([...used.keys()].toSorted()).toEqual(['controller.js', 'uninstall.js', 'webhook.js']);
+    for (const [program, flags] of used) {
+      const source = { 'controller.js': 'controller/main.ts', 'uninstall.js': 'controller/uninstall.ts' }[program];
+      const file = path.join(CHART, '..', '..', source ?? 'webhook/main.ts');
+      const help = await mustRun(process.execPath, [file, '--help'], { env: {} });
+      const unknown = [...flags].filter((flag) => !new RegExp(`^ +${flag} `, 'm').test(help));
+      expect([program, unknown]).toEqual([program, []]);
+    }
+  });
 
   test('hosts as a list gives the host-config that the controller reads', async () => {
     const values = VARIANTS['everything on'] ?? {};

@@ -35,6 +35,8 @@ export interface Installed {
   /** What the cluster held before: `PATH NAME` of each object. */
   readonly before: ReadonlySet<string>;
   deployment(name: string): Promise<Workload>;
+  /** One more controller, not started: as the Deployment says now. */
+  addController(): Promise<ManagedProcess>;
   /** After its Deployment, Service and ServiceAccount were made anew. */
   restartWebhook(): Promise<void>;
 }
@@ -79,7 +81,7 @@ export async function startInstalled(options: SuiteOptions): Promise<Installed> 
   const podOf = async (name: string, extraArgs: readonly string[] = []): Promise<ManagedProcess> => {
     const { template } = (await deployment(name)).spec;
     const pod = await createPod({ name, namespace, template, image, controlPlane, folder }, extraArgs);
-    cleanup.defer(async () => void (await pod.stop()));
+    resources.defer(async () => void (await pod.stop()));
     return pod;
   };
   const webhookPort = await freePort();
@@ -101,5 +103,5 @@ export async function startInstalled(options: SuiteOptions): Promise<Installed> 
     await writeServiceAccount({ name: WEBHOOK, namespace, serviceAccount: WEBHOOK, controlPlane, folder });
     await webhook.start();
   };
-  return { sandbox, helm, image, values, before, deployment, restartWebhook };
+  return { sandbox, helm, image, values, before, deployment, addController: () => podOf(CONTROLLER), restartWebhook };
 }
