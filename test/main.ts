@@ -7,7 +7,7 @@ import path from 'node:path';
 
 import { z } from 'zod';
 
-import { ensureControlPlaneAssets } from '#sandbox/control-plane/binaries.ts';
+import { ensureControlPlaneAssets, ensureTool } from '#sandbox/control-plane/binaries.ts';
 import { ensureCommands } from '#sandbox/packages.ts';
 import { createProgress } from '#sandbox/progress.ts';
 import { systemClock } from '#shared/clock.ts';
@@ -29,6 +29,7 @@ const folder = await mkdtemp(path.join(tmpdir(), 'mpc-test-report-'));
 try {
   await ensureCommands(['sshd', 'ssh', 'rsync', 'ip', 'sudo', 'gcc', 'make'], (line) => progress.step(line));
   await ensureControlPlaneAssets({ env: process.env, progress });
+  await ensureTool('helm', { env: process.env, progress });
   const file = path.join(folder, 'report.json');
   const vitest = path.join(import.meta.dirname, '..', 'node_modules', 'vitest', 'vitest.mjs');
   const args = ['run', '--reporter=default', '--reporter=json', `--outputFile.json=${file}`, ...process.argv.slice(2)];
