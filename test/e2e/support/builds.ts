@@ -144,7 +144,7 @@ function isMarked({ metadata }: KubeObject): boolean {
 }
 
 /** Asks again and again until there is an answer. The state of another process can only be polled. */
-export async function until<T>(what: string, probe: () => Promise<T | null>, timeoutMs = 60_000): Promise<T> {
+export async function until<T>(what: string, probe: () => Promise<T | null>, timeoutMs = 100_000): Promise<T> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {
     const found = await probe();
