@@ -18,16 +18,7 @@ test('the docs explain each reason of an Event, and no other', () => {
 });
 
 test('the docs explain each metric, and no other', async () => {
-  const registry = new Registry();
-  createMetrics(registry);
-  registerGauges(registry, {
-    platforms: () => [],
-    hosts: () => [],
-    ledgerSize: () => 0,
-    queueDepth: () => 0,
-    configErrors: () => 0,
-  });
-  const names = (await registry.getMetricsAsJSON()).map(({ name }) => name.slice(METRICS_PREFIX.length));
+  const names = (await metricNames()).map((name) => name.slice(METRICS_PREFIX.length));
   const explained = [...DOCS.matchAll(/^\| ((?:`[a-z_]+`(?:, )?)+) \|/gm)].flatMap(([, cell = '']) =>
     [...cell.matchAll(/`([a-z_]+)`/g)].map(([, name]) => name),
   );
@@ -35,17 +26,7 @@ test('the docs explain each metric, and no other', async () => {
 });
 
 test('the metrics that dashboards for the Go implementation use have its names', async () => {
-  const registry = new Registry();
-  createMetrics(registry);
-  registerGauges(registry, {
-    platforms: () => [],
-    hosts: () => [],
-    ledgerSize: () => 0,
-    queueDepth: () => 0,
-    configErrors: () => 0,
-  });
-  const names = (await registry.getMetricsAsJSON()).map(({ name }) => name);
-  expect(names).toEqual(
+  expect(await metricNames()).toEqual(
     expect.arrayContaining([
       'multi_platform_controller_host_allocation_time',
       'multi_platform_controller_wait_time',
@@ -60,3 +41,16 @@ test('the metrics that dashboards for the Go implementation use have its names',
     ]),
   );
 });
+
+async function metricNames(): Promise<string[]> {
+  const registry = new Registry();
+  createMetrics(registry);
+  registerGauges(registry, {
+    platforms: () => [],
+    hosts: () => [],
+    ledgerSize: () => 0,
+    queueDepth: () => 0,
+    configErrors: () => 0,
+  });
+  return (await registry.getMetricsAsJSON()).map(({ name }) => name);
+}
