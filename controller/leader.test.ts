@@ -121,6 +121,19 @@ describe('a candidate', () => {
     await two.leader.release();
   });
 
+  test('does not take a lease early because its wall clock was set', async () => {
+    const server = new FakeLeases();
+    await server.create('', { metadata: { name: 'lease' }, spec: heldBy('other', '2026-01-01T11:00:00.000000Z') });
+    const two = candidate(server, 'two');
+    await pass(2000);
+    vi.setSystemTime(Date.now() + 3_600_000);
+    await pass(12_000);
+    expect(two.leader.isLeading).toBe(false);
+    await pass(2000);
+    expect(two.leader.isLeading).toBe(true);
+    await two.leader.release();
+  });
+
   test('takes over within 2 s from one that lets go', async () => {
     const server = new FakeLeases();
     const one = candidate(server, 'one');
@@ -197,6 +210,28 @@ describe('a leader', () => {
     await pass(2000);
     expect(one.lost).toBe(1);
     expect(server.writes).toBe(writes);
+  });
+
+  test('that was frozen while it renewed does not send what it decided before', async () => {
+    const server = new FakeLeases();
+    const one = candidate(server, 'one');
+    await one.acquired;
+    await pass(2000);
+    one.leader.checkLease();
+    vi.setSystemTime(Date.now() + 10_000);
+    expect(() => one.leader.checkLease()).toThrow('too late to write the lease');
+  });
+
+  test('acts no more when it could not renew, though its wall clock was set back', async () => {
+    const server = new FakeLeases();
+    const one = candidate(server, 'one');
+    await one.acquired;
+    server.isAway = true;
+    vi.setSystemTime(Date.now() - 3_600_000);
+    await pass(10_000);
+    expect(() => one.leader.check()).toThrow('does not lead any more');
+    await pass(2000);
+    expect(one.lost).toBe(1);
   });
 
   test('whose lease somebody else holds notices at its next renewal', async () => {

@@ -1,4 +1,4 @@
-import type { Clock } from '#shared/clock.ts';
+import type { MonotonicClock } from '#shared/clock.ts';
 import { AppError, messageOf } from '#shared/errors.ts';
 import type { KubeClient } from '#shared/kubernetes/client.ts';
 import { ignoreNotFound, isConflict } from '#shared/kubernetes/errors.ts';
@@ -26,43 +26,56 @@ interface Lease extends KubeObject {
 }
 
 export interface LeaderOptions {
-  /** Must not be fenced by this very leader. */
+  /** Fenced by {@link Leader.checkLease}, not by {@link Leader.check}: who does not lead yet must be able to write the lease. */
   client: Pick<KubeClient, 'get' | 'create' | 'replace'>;
   namespace: string;
   name: string;
   identity: string;
-  clock: Clock;
+  clock: MonotonicClock;
   log: Logger;
+}
+
+/** Either clock alone can be wrong: the wall clock can be set, and the monotonic one does not count while a machine is suspended. */
+interface Moment {
+  wallMs: number;
+  monotonicMs: number;
 }
 
 /**
  * Leader election on a Lease, as client-go does it: whoever holds the lease renews it every 2 s; others take it once it was not
- * renewed for its duration, measured on their own clock from when they saw it change. {@link Leader.check} is the fence: it throws as
- * soon as our own last renewal is older than the deadline, which is before anybody else can have taken over, also when this process
- * was frozen in between.
+ * renewed for its duration, measured on their own monotonic clock from when they saw it change. {@link Leader.check} is the fence: it
+ * throws as soon as our own last renewal is older than the deadline by either clock, which is before anybody else can have taken
+ * over, also when this process was frozen in between.
  */
 export class Leader {
   readonly #options: LeaderOptions;
   readonly #stop = new AbortController();
   #lease: Lease | undefined;
-  /** When the lease was last seen to change, by our clock. */
+  /** When the lease was last seen to change, by our monotonic clock. */
   #observedAtMs = 0;
   #observedKey = '';
-  #renewedAtMs: number | undefined;
+  #renewedAt: Moment | undefined;
+  /** What is written into the lease next was decided on what was read since then. */
+  #triedAt: Moment;
   #renewing: Promise<void> | undefined;
 
   constructor(options: LeaderOptions) {
     this.#options = options;
+    this.#triedAt = this.#moment();
   }
 
   get isLeading(): boolean {
-    const { clock } = this.#options;
-    return this.#renewedAtMs !== undefined && clock.now() - this.#renewedAtMs < LEASE_TIMING.renewDeadlineMs;
+    return this.#renewedAt !== undefined && this.#isFresh(this.#renewedAt);
   }
 
   /** @throws AppError `leader.lost` where this process may not act */
   check(): void {
     if (!this.isLeading) throw new AppError('leader.lost', 'this process does not lead any more, so it writes nothing');
+  }
+
+  /** @throws AppError `leader.lost` where the write of the lease that is about to be sent was decided too long ago */
+  checkLease(): void {
+    if (!this.#isFresh(this.#triedAt)) throw new AppError('leader.lost', 'too late to write the lease');
   }
 
   /** Waits until this process leads; then renews in the background. `onLost` is called once, when it cannot renew in time. */
@@ -92,8 +105,9 @@ export class Leader {
     this.#stop.abort();
     await this.#renewing;
     if (!this.isLeading || this.#lease === undefined) return;
-    this.#renewedAtMs = undefined;
-    const now = microTime(this.#options.clock.now());
+    this.#renewedAt = undefined;
+    this.#triedAt = this.#moment();
+    const now = microTime(this.#triedAt.wallMs);
     try {
       // As client-go does it: no holder, and a duration of one second.
       await this.#replace({
@@ -121,15 +135,16 @@ export class Leader {
         log.warn({ err: error }, `the lease could not be renewed: ${messageOf(error)}`);
       }
     }
-    this.#renewedAtMs = undefined;
+    this.#renewedAt = undefined;
     onLost();
   }
 
   /** Takes or renews the lease where we may. The time of a success is that before the request: the lease is no older than that. */
   async #tryTake(): Promise<boolean> {
-    const { client, namespace, name, identity, clock } = this.#options;
-    const startMs = clock.now();
-    const now = microTime(startMs);
+    const { client, namespace, name, identity } = this.#options;
+    const start = this.#moment();
+    this.#triedAt = start;
+    const now = microTime(start.wallMs);
     const leaseDurationSeconds = LEASE_TIMING.leaseDurationMs / 1000;
     const found = await ignoreNotFound(client.get<Lease>(PATH.leases(namespace, name)));
     try {
@@ -147,12 +162,12 @@ export class Leader {
           },
         });
       } else {
-        this.#observe(found, startMs);
+        this.#observe(found, start.monotonicMs);
         const spec = found.spec ?? {};
         const isOurs = spec.holderIdentity === identity;
         const isHeld = Boolean(spec.holderIdentity);
         const validMs = (spec.leaseDurationSeconds ?? 0) * 1000;
-        if (!isOurs && isHeld && startMs < this.#observedAtMs + validMs) return false;
+        if (!isOurs && isHeld && start.monotonicMs < this.#observedAtMs + validMs) return false;
         await this.#replace({
           holderIdentity: identity,
           leaseDurationSeconds,
@@ -166,8 +181,19 @@ export class Leader {
       if (isConflict(error)) return false;
       throw error;
     }
-    this.#renewedAtMs = startMs;
+    this.#renewedAt = start;
     return true;
+  }
+
+  #moment(): Moment {
+    const { clock } = this.#options;
+    return { wallMs: clock.now(), monotonicMs: clock.monotonic() };
+  }
+
+  #isFresh(moment: Moment): boolean {
+    const now = this.#moment();
+    const ageMs = Math.max(now.wallMs - moment.wallMs, now.monotonicMs - moment.monotonicMs);
+    return ageMs < LEASE_TIMING.renewDeadlineMs;
   }
 
   #observe(lease: Lease, nowMs: number): void {

@@ -80,8 +80,8 @@ await runProcess(async () => {
   const config = loadKubeConfig({ file: flags.kubeconfig, env: process.env });
   const registry = createRegistry();
   const identity = `${process.env.POD_NAME ?? hostname()}_${randomUUID()}`;
-  // Not fenced by the leader: it must be able to write in order to lead.
-  const client = new KubeClient({ config, timeoutMs: 5000 });
+  // Writes the lease and nothing else.
+  const client = new KubeClient({ config, timeoutMs: 5000, beforeWrite: () => leader.checkLease() });
   // The UID of our namespace never repeats, in no cluster.
   const { metadata } = await client.get<KubeObject>(PATH.namespace(flags.namespace));
   const leader = new Leader({ client, namespace: flags.namespace, name: LEASE_NAME, identity, clock, log });

@@ -6,11 +6,17 @@ export interface Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
+export interface MonotonicClock extends Clock {
+  /** Milliseconds since some moment of this machine's: nobody can set it. */
+  monotonic(): number;
+}
+
 /** Node.js makes 1 ms of anything longer: 2^31 - 1. */
 const MAX_TIMER_MS = 2_147_483_647;
 
-export const systemClock: Clock = {
+export const systemClock: MonotonicClock = {
   now: () => Date.now(),
+  monotonic: () => performance.now(),
   sleep: (ms, signal) =>
     new Promise((resolve) => {
       if (signal?.aborted) return resolve();

@@ -237,14 +237,18 @@ function send(
       );
     });
     request.on('error', reject);
-    // Only now does it leave: it may have waited for a free connection, and a process that was frozen meanwhile must not send it.
-    request.once('socket', () => {
+    const sendNow = (): void => {
       try {
         beforeSend?.();
         request.end(payload);
       } catch (error) {
         request.destroy(error instanceof Error ? error : undefined);
       }
+    };
+    // Only then does it leave: it may have waited for a free connection, and a process that was frozen meanwhile must not send it.
+    request.once('socket', (socket) => {
+      if (socket.connecting) socket.once(transport === http ? 'connect' : 'secureConnect', sendNow);
+      else sendNow();
     });
   });
 }

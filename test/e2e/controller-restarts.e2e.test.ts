@@ -207,7 +207,7 @@ async function says(controller: ManagedProcess, text: string): Promise<string> {
   return (JSON.parse(line) as { time: string }).time;
 }
 
-/** What a user's controller has written since `afterMs`, but for its lease. */
+/** What a user's controller has written since `afterMs`. */
 async function writesOf(user: string, afterMs: number): Promise<string[]> {
   const text = await readFile(sandbox.controlPlane.auditLogPath ?? '', 'utf8');
   const lines = text
