@@ -7,7 +7,8 @@ ARG RUN_IMAGE=gcr.io/distroless/nodejs24-debian13:nonroot@sha256:9eeb7f5887d0e23
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 COPY package.json package-lock.json .npmrc ./
-RUN npm ci --ignore-scripts
+# .npmrc silences npm, its errors too.
+RUN npm ci --ignore-scripts --loglevel=error
 COPY LICENSE ./
 COPY shared shared
 COPY controller controller
