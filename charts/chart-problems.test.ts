@@ -20,9 +20,15 @@ group:
 const SCHEMA = {
   type: 'object',
   additionalProperties: false,
+  required: ['name', 'group'],
   properties: {
     name: { type: 'string' },
-    group: { type: 'object', additionalProperties: false, properties: { count: { type: 'integer' } } },
+    group: {
+      type: 'object',
+      additionalProperties: false,
+      required: ['count'],
+      properties: { count: { type: 'integer' } },
+    },
   },
 };
 const GOOD: ChartFiles = {
@@ -48,6 +54,16 @@ test.each<[string, Partial<ChartFiles>, string]>([
     'an object that takes anything',
     { schema: JSON.stringify({ ...SCHEMA, additionalProperties: true }) },
     'values.schema.json: the top takes properties that it does not know',
+  ],
+  [
+    'a value that null would take away',
+    { schema: JSON.stringify({ ...SCHEMA, required: ['name'] }) },
+    'values.schema.json: group is not required',
+  ],
+  [
+    'a value of a group that null would take away',
+    { schema: JSON.stringify(SCHEMA).replace('["count"]', '[]') },
+    'values.schema.json: group.count is not required',
   ],
   ['another version', { chart: 'version: 1.2.3\nappVersion: 1.2.4\n' }, 'Chart.yaml: appVersion is 1.2.4'],
 ])('%s', (_what, change, problem) => {

@@ -19,9 +19,12 @@ export function checkChart(files: ChartFiles): string[] {
   const problems: string[] = [];
   const schema: unknown = JSON.parse(files.schema);
   const documented = new Set(valueEntries(files.values).map((entry) => entry.path));
-  const known = new Set(schemaPaths(schema, documented));
+  const nodes = [...schemaNodes(schema, documented)];
+  const known = new Set(nodes.filter(({ isGroup }) => !isGroup).map(({ path }) => path));
   for (const path of documented) if (!known.has(path)) problems.push(`values.schema.json lacks ${path}`);
   for (const path of known) if (!documented.has(path)) problems.push(`values.yaml lacks ${path}`);
+  for (const { path, isRequired } of nodes)
+    if (!isRequired) problems.push(`values.schema.json: ${path} is not required, so null would take its default away`);
   problems.push(...openObjects(schema, ''));
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- it is refused by zod where it is none
   const defaults = z.fromJSONSchema(schema as Parameters<typeof z.fromJSONSchema>[0]).safeParse(parse(files.values));
@@ -37,14 +40,23 @@ export function checkChart(files: ChartFiles): string[] {
 const VERSIONS = z.object({ version: z.string(), appVersion: z.string() });
 const PACKAGE = z.object({ version: z.string() });
 
-/** The schema's leaves, as far down as values are documented. */
-function* schemaPaths(schema: unknown, documented: ReadonlySet<string>, prefix = ''): Generator<string> {
+interface SchemaNode {
+  path: string;
+  /** It has documented values of its own. */
+  isGroup: boolean;
+  /** Helm leaves a key out that is set to null: that must not pass. */
+  isRequired: boolean;
+}
+
+/** What the schema knows, as far down as values are documented. */
+function* schemaNodes(schema: unknown, documented: ReadonlySet<string>, prefix = ''): Generator<SchemaNode> {
+  const required = field(schema, 'required');
   for (const [key, child] of Object.entries(propertiesOf(schema))) {
     const path = prefix + key;
     if (path === HELMS) continue;
     const isGroup = [...documented].some((other) => other.startsWith(`${path}.`));
-    if (isGroup) yield* schemaPaths(child, documented, `${path}.`);
-    else yield path;
+    yield { path, isGroup, isRequired: Array.isArray(required) && required.includes(key) };
+    if (isGroup) yield* schemaNodes(child, documented, `${path}.`);
   }
 }
 

@@ -87,6 +87,14 @@ const WRONG: readonly (readonly [what: string, values: object, message: RegExp])
   ['hosts as in the ConfigMap', { hosts: { 'host.a.address': '10.0.0.1' } }, /\/hosts.*object.*array/s],
   ['a duration without a unit', { controller: { letGoAfter: '10' } }, /\/controller\/letGoAfter/],
   ['a duration as a number', { controller: { scanInterval: 60 } }, /\/controller\/scanInterval/],
+  ['a scan without end', { controller: { scanInterval: '0s' } }, /\/controller\/scanInterval/],
+  // Helm takes null for: without the default.
+  ['an empty failurePolicy', { webhook: { failurePolicy: null } }, /\/webhook.*failurePolicy/s],
+  ['an empty mode', { webhook: { mode: null } }, /\/webhook.*mode/s],
+  ['an empty log level', { controller: { logLevel: null } }, /\/controller.*logLevel/s],
+  ['an empty group', { webhook: null }, /missing.*webhook/s],
+  ['an empty image', { image: null }, /missing.*image/s],
+  ['an empty list of ports', { networkPolicy: { apiServerPorts: null } }, /\/networkPolicy.*apiServerPorts/s],
   ['a policy that there is none of', { controller: { hostKeyPolicy: 'none' } }, /\/controller\/hostKeyPolicy/],
   ['a failurePolicy in small letters', { webhook: { failurePolicy: 'ignore' } }, /\/webhook\/failurePolicy/],
   ['a toggle as a text', { webhook: { enabled: 'false' } }, /\/webhook\/enabled.*string.*boolean/s],
@@ -221,6 +229,7 @@ describe('with', () => {
           { ...HOST, name: 'b.example', address: 'fd00::1', port: 2222, concurrency: 0, hostKeys: [KEY, KEY] },
         ],
       ]),
+      leftOut: new Map(),
       localPlatforms: new Set(['linux/x86_64', 'local']),
       waitTimeoutMs: new Map([
         ['', 7_200_000],
