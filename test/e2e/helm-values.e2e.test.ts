@@ -239,6 +239,24 @@ describe('with', () => {
     });
   });
 
+  test('each Pod has a network policy, and that of the uninstall hook may go where the controller may', async () => {
+    const values = { ...VARIANTS['everything on'], networkPolicy: { enabled: true } };
+    const rendered = objectsOf(await helm.must(['template', 'mpc', CHART, '--dry-run=server'], values));
+    const policies = rendered.filter(({ kind }) => kind === 'NetworkPolicy') as NetworkPolicy[];
+    const out = rendered.flatMap(podOf).map(({ metadata }) => {
+      const of = policies.filter(({ spec: { podSelector } }) => selects(podSelector, metadata.labels ?? {}));
+      const ports = of.flatMap(({ spec }) => spec.egress.flatMap((rule) => rule.ports.map(({ port }) => port)));
+      return [metadata.name, { policies: of.length, ports: [...new Set(ports)] }];
+    });
+    const everybody = [53, 5353, 443, 6443];
+    const controllers = { policies: 1, ports: [...everybody, 22, 2222] };
+    expect(Object.fromEntries(out)).toEqual({
+      'multi-platform-controller': controllers,
+      'multi-platform-controller-uninstall': controllers,
+      'multi-platform-controller-webhook': { policies: 1, ports: everybody },
+    });
+  });
+
   describe('wrong values:', () => {
     let before: Set<string>;
     beforeAll(async () => {
@@ -284,6 +302,22 @@ function podOf(object: KubeObject): KubeObject[] {
     spec: template.spec,
   };
   return [pod];
+}
+
+interface PodSelector {
+  matchLabels: Record<string, string>;
+  matchExpressions: { key: string; operator: 'In'; values: string[] }[];
+}
+
+interface NetworkPolicy extends KubeObject {
+  spec: { podSelector: PodSelector; egress: { ports: { port: number }[] }[] };
+}
+
+function selects({ matchLabels, matchExpressions }: PodSelector, labels: Readonly<Record<string, string>>): boolean {
+  return (
+    Object.entries(matchLabels).every(([key, value]) => labels[key] === value) &&
+    matchExpressions.every(({ key, values }) => values.includes(labels[key] ?? ''))
+  );
 }
 
 interface Resources {
