@@ -49,7 +49,7 @@ export const MATCH_CONDITIONS: readonly { name: string; expression: string }[] =
   },
 ];
 
-/** The namespaces that we mark in: those of `selector`, without the system's and our own. */
+/** The namespaces that we mark in at creation: those of `selector`, without the system's and our own. The controller's scan finds the rest. */
 export function namespaceSelector(ownNamespace: string, selector: LabelSelector = {}): LabelSelector {
   const systemNamespaces = {
     key: 'kubernetes.io/metadata.name',
