@@ -37,7 +37,7 @@ interface Flags {
 
 const flags = new Command('uninstall')
   .description(
-    'Takes an installation back before it is removed: ends marking, removes all its accounts from hosts, lets all TaskRuns go. ' +
+    'Takes an installation back before it is removed: removes all its accounts from hosts, ends marking, lets all TaskRuns go. ' +
       'Builds that run on hosts end.',
   )
   .option('--kubeconfig <file>', "cluster to talk to (default: the Pod's own, then KUBECONFIG, then ~/.kube/config)")
@@ -80,6 +80,14 @@ const options = {
   clock,
   log,
 };
+async function giveUp(why: string): Promise<never> {
+  await giveLeaseBack(options).catch((problem: unknown) => log.warn({ err: problem }, 'the lease stays held'));
+  process.stderr.write(`${why}\n`);
+  process.exit(1);
+}
+// Otherwise nobody would lead until the lease ends by itself.
+for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void giveUp(`ended by ${signal}`));
+
 const deadlineMs = clock.now() + GIVE_UP_AFTER_MS;
 for (;;) {
   try {
@@ -109,8 +117,6 @@ for (;;) {
       await sleep(RETRY_MS);
       continue;
     }
-    await giveLeaseBack(options).catch((problem: unknown) => log.warn({ err: problem }, 'the lease stays held'));
-    process.stderr.write(`${messageOf(error)}\n`);
-    process.exit(1);
+    await giveUp(messageOf(error));
   }
 }

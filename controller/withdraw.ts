@@ -46,15 +46,16 @@ export interface WithdrawOptions {
 }
 
 /**
- * Undoes, in the cluster and on the hosts, what a running installation has done: nothing is marked any more, no controller leads any
- * more, no host has an account of ours, no TaskRun has a mark or a Secret of ours. May be repeated. Builds that run on hosts end.
+ * Undoes, in the cluster and on the hosts, what a running installation has done: no controller leads any more, no host has an account
+ * of ours, nothing is marked any more, no TaskRun has a mark or a Secret of ours. May be repeated. Builds that run on hosts end.
  * A host that cannot be reached is logged and does not hold up the rest.
  */
 export async function withdraw(options: WithdrawOptions): Promise<{ hostsLeft: string[] }> {
   const { client, marking, log } = options;
-  for (const path of marking) await ignoreNotFound(client.delete(path));
   await takeLease(options);
   const hostsLeft = await emptyHosts(options);
+  // As late as it can be: nothing brings it back by itself where the uninstallation ends before its end.
+  for (const path of marking) await ignoreNotFound(client.delete(path));
   const taskRuns = await letGo(options);
   log.info({ taskRuns, hostsLeft }, `let go of ${taskRuns} TaskRuns`);
   return { hostsLeft };

@@ -154,6 +154,27 @@ test('empties hosts that are and were, lets TaskRuns go, and what is not ours st
   expect(await secretOf('foreign')).not.toBeNull();
 });
 
+test('marking ends when the hosts are empty and not before, so that an uninstallation that fails earlier leaves it', async () => {
+  await client.create<KubeObject>(
+    REGISTRATION.replace(/\/[^/]+$/, ''),
+    buildRegistration({ server: { url: 'https://127.0.0.1:1' } }),
+  );
+  const { connect, ...rest } = options({ '10.0.0.1': [], '10.0.0.9': [] });
+  const marked: boolean[] = [];
+  await withdraw({
+    ...rest,
+    connect: (endpoint) => ({
+      ...connect(endpoint),
+      listAccounts: async () => {
+        marked.push((await ignoreNotFound(client.get(REGISTRATION))) !== null);
+        return [];
+      },
+    }),
+  });
+  expect(marked).toEqual([true, true]);
+  expect(await ignoreNotFound(client.get(REGISTRATION))).toBeNull();
+});
+
 test('a host that cannot be reached is tried three times, named, and holds nothing up', async () => {
   await create('stranded', { labels: { [LABEL.assignedHost]: 'former' }, finalizers: [FINALIZER] });
   expect(await withdraw(options({ '10.0.0.1': [] }))).toEqual({ hostsLeft: ['former'] });

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { runCommand } from '#sandbox/hosts/command.ts';
 import type { ExecResult } from '#sandbox/hosts/host.ts';
 import { createManagedProcess, type ManagedProcess } from '#sandbox/managed-process.ts';
+import { startService, type Service } from '#sandbox/process.ts';
 import type { ControlPlane } from '#sandbox/control-plane/control-plane.ts';
 import type { KubeObject } from '#shared/kubernetes/objects.ts';
 
@@ -51,6 +52,15 @@ export async function runPod(options: PodOptions): Promise<ExecResult> {
   const { launcher, main, args, env } = await commandOf(options);
   const [command, ...rest] = launcher;
   return await runCommand(command, [...rest, main, ...args], { env });
+}
+
+/** The same for one that may be ended before. Its log is all that it wrote. */
+export async function startPod(options: PodOptions): Promise<Service> {
+  const { launcher, main, args, env } = await commandOf(options);
+  const { name, folder } = options;
+  const [command, ...rest] = launcher;
+  const logPath = path.join(folder, `${name}.log`);
+  return await startService({ name, command, args: [...rest, main, ...args], env, logPath });
 }
 
 async function commandOf(options: PodOptions): Promise<{
