@@ -3,7 +3,7 @@ import { isUnusable, parseHostConfig, type ConfigProblem, type HostConfig } from
 import type { KubeClient } from '#shared/kubernetes/client.ts';
 import type { ConfigMap, KubeObject } from '#shared/kubernetes/objects.ts';
 import { PATH } from '#shared/kubernetes/paths.ts';
-import { Reflector, type Cached } from '#shared/kubernetes/reflector.ts';
+import { cachedMeta, Reflector, type Cached } from '#shared/kubernetes/reflector.ts';
 import type { Logger } from '#shared/log.ts';
 import { HOST_CONFIG_NAME } from '#shared/names.ts';
 
@@ -103,7 +103,5 @@ export class ConfigSource {
 function trimConfigMap(object: KubeObject): CachedConfigMap {
   // The API server's schema for ConfigMaps.
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion
-  const { metadata, data } = object as ConfigMap;
-  const { namespace = '', name, uid = '', resourceVersion = '' } = metadata;
-  return { namespace, name, uid, resourceVersion, data: data ?? {} };
+  return { ...cachedMeta(object), data: (object as ConfigMap).data ?? {} };
 }

@@ -2,7 +2,7 @@ import type { Clock } from '#shared/clock.ts';
 import type { KubeClient } from '#shared/kubernetes/client.ts';
 import type { KubeObject, Secret } from '#shared/kubernetes/objects.ts';
 import { PATH } from '#shared/kubernetes/paths.ts';
-import { Reflector, type Cached } from '#shared/kubernetes/reflector.ts';
+import { cachedMeta, Reflector, type Cached } from '#shared/kubernetes/reflector.ts';
 import type { Logger } from '#shared/log.ts';
 import { SECRET_KEY } from '#shared/names.ts';
 
@@ -59,14 +59,9 @@ export class KeySource {
 function trimKey(object: KubeObject): CachedKey {
   // The API server's schema for Secrets.
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion
-  const { metadata, data } = object as Secret;
-  const { namespace = '', name, uid = '', resourceVersion = '' } = metadata;
-  const encoded = data?.[SECRET_KEY.privateKey];
+  const encoded = (object as Secret).data?.[SECRET_KEY.privateKey];
   return {
-    namespace,
-    name,
-    uid,
-    resourceVersion,
+    ...cachedMeta(object),
     privateKey: encoded === undefined ? undefined : Buffer.from(encoded, 'base64').toString(),
   };
 }

@@ -8,7 +8,7 @@ import {
   secretName,
 } from '#shared/names.ts';
 import { HOST_NAME } from '#shared/host-config.ts';
-import type { Cached } from '#shared/kubernetes/reflector.ts';
+import { cachedMeta, type Cached } from '#shared/kubernetes/reflector.ts';
 import type { KubeObject } from '#shared/kubernetes/objects.ts';
 
 /** The parts of a Tekton v1 TaskRun that we look at; anything may be missing or of another shape than the API says. */
@@ -70,10 +70,7 @@ export function viewOf(object: KubeObject): TaskRunView {
   const finalizers = metadata.finalizers ?? [];
   const endedAtMs = Date.parse(metadata.deletionTimestamp ?? status?.completionTime ?? '');
   return {
-    namespace: metadata.namespace ?? '',
-    name: metadata.name,
-    uid: metadata.uid ?? '',
-    resourceVersion: metadata.resourceVersion ?? '',
+    ...cachedMeta(object),
     createdAt: metadata.creationTimestamp ?? '',
     platform: platformOf(taskRun),
     mount: mountOf(taskRun),

@@ -1,7 +1,7 @@
 import type { Clock } from '#shared/clock.ts';
 import type { KubeClient } from '#shared/kubernetes/client.ts';
 import type { KubeObject } from '#shared/kubernetes/objects.ts';
-import { Reflector } from '#shared/kubernetes/reflector.ts';
+import { cachedMeta, Reflector } from '#shared/kubernetes/reflector.ts';
 import type { Logger } from '#shared/log.ts';
 
 interface Kept<T> {
@@ -28,11 +28,8 @@ export class ObjectStore<T extends KubeObject> {
   constructor({ onSet, onDelete, ...options }: ObjectStoreOptions<T>) {
     this.#reflector = new Reflector({
       ...options,
-      trim: (object): Kept<T> => {
-        const { namespace = '', name, uid = '', resourceVersion = '' } = object.metadata;
-        // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- T is what the path serves
-        return { namespace, name, uid, resourceVersion, object: object as T };
-      },
+      // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- T is what the path serves
+      trim: (object): Kept<T> => ({ ...cachedMeta(object), object: object as T }),
       onSet: ({ object }, previous) => onSet(object, previous?.object),
       onDelete: ({ object }) => onDelete(object),
     });

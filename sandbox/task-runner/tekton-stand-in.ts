@@ -1,11 +1,11 @@
 import type { Clock } from '#shared/clock.ts';
 import { AppError, messageOf } from '#shared/errors.ts';
+import { KeyedQueue } from '#shared/keyed-queue.ts';
 import type { KubeClient } from '#shared/kubernetes/client.ts';
 import { ignoreNotFound, isConflict, isForbidden, isInvalid, isNotFound } from '#shared/kubernetes/errors.ts';
 import { PATH } from '#shared/kubernetes/paths.ts';
 import type { Logger } from '#shared/log.ts';
 import type { ObjectStore } from './object-store.ts';
-import { KeyedQueue } from './keyed-queue.ts';
 import { STAND_IN_PATH } from './paths.ts';
 import type { Pod } from './pod-types.ts';
 import { podName, podOf } from './pod.ts';
@@ -41,7 +41,10 @@ export class TektonStandIn {
   constructor(options: TektonStandInOptions) {
     this.#options = options;
     this.#queue = new KeyedQueue({
-      work: (key) => this.#reconcile(key),
+      work: async (key) => {
+        const againAtMs = await this.#reconcile(key);
+        if (againAtMs !== undefined) this.#queue.addAfter(key, Math.max(0, againAtMs - options.clock.now()));
+      },
       onError: (taskRun, error) => options.log.warn({ taskRun, err: error }, `${taskRun}: ${messageOf(error)}`),
       clock: options.clock,
     });
@@ -72,6 +75,7 @@ export class TektonStandIn {
     await this.#queue.stop();
   }
 
+  /** Brings it where it should be; gives when it is to be looked at again (ms since 1970), if it is. */
   async #reconcile(key: string): Promise<number | undefined> {
     const { clock, taskRuns } = this.#options;
     const taskRun = taskRuns.get(key);

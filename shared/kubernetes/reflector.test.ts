@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { systemClock } from '../clock.ts';
 import { createLog } from '../log.ts';
 import { KubeClient } from './client.ts';
-import { isNewer, Reflector, type Cached } from './reflector.ts';
+import { cachedMeta, isNewer, Reflector, type Cached } from './reflector.ts';
 import { listOf, objectOf, StandInApiServer, type Answer, type OpenWatch } from './testing.ts';
 
 const PATH = '/api/v1/things';
@@ -29,12 +29,7 @@ function reflect(options: { onSet?: (object: Cached) => void; labelSelector?: st
     client,
     path: PATH,
     ...(options.labelSelector !== undefined && { labelSelector: options.labelSelector }),
-    trim: ({ metadata: { namespace = '', name, uid = '', resourceVersion = '' } }) => ({
-      namespace,
-      name,
-      uid,
-      resourceVersion,
-    }),
+    trim: cachedMeta,
     onSet: (object, previous) => {
       options.onSet?.(object);
       seen.push(`${previous === undefined ? 'new' : 'changed'} ${object.name} ${object.resourceVersion}`);

@@ -25,6 +25,12 @@ export interface Cached {
   resourceVersion: string;
 }
 
+/** What the API server sets on every object that it serves. */
+export function cachedMeta({ metadata }: KubeObject): Cached {
+  const { namespace = '', name, uid = '', resourceVersion = '' } = metadata;
+  return { namespace, name, uid, resourceVersion };
+}
+
 export interface ReflectorOptions<T extends Cached> {
   client: KubeClient;
   path: string;

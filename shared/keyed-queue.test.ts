@@ -1,6 +1,6 @@
 import { describe, expect, test, vi, beforeEach, afterEach } from 'vitest';
 
-import { systemClock } from '#shared/clock.ts';
+import { systemClock } from './clock.ts';
 
 import { KeyedQueue } from './keyed-queue.ts';
 

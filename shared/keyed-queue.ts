@@ -1,5 +1,5 @@
-import { backoffMs } from '#shared/backoff.ts';
-import type { Clock } from '#shared/clock.ts';
+import { backoffMs } from './backoff.ts';
+import type { Clock } from './clock.ts';
 
 const RETRY = { baseMs: 200, maxMs: 30_000 };
 
