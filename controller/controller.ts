@@ -21,8 +21,8 @@ import { endpointId, parseRecord, RECORDS_NAME } from './host/records.ts';
 import { Store } from './host/store.ts';
 import { KeySource } from './key-source.ts';
 import type { Leader } from './leader.ts';
-import { createMetrics, registerGauges } from './metrics.ts';
-import { Pool } from './pool/pool.ts';
+import { registerGauges, type Metrics } from './metrics.ts';
+import { Pool, type PoolHost } from './pool/pool.ts';
 import { TaskRunReconciler } from './taskrun/reconciler.ts';
 import { scanForUnmarked } from './taskrun/scan.ts';
 import { viewOf, type TaskRunView } from './taskrun/view.ts';
@@ -46,6 +46,7 @@ export interface ControllerOptions {
   settings: ControllerSettings;
   leader: Leader;
   registry: Registry;
+  metrics: Metrics;
   identity: string;
   /** What tells our accounts from those of other installations on the same host. */
   instance: string;
@@ -64,9 +65,8 @@ export interface RunningController {
  * only then anything is decided or swept. Runs only while `leader` leads.
  */
 export async function startController(options: ControllerOptions): Promise<RunningController> {
-  const { config, settings, leader, registry, identity, instance, clock, log } = options;
+  const { config, settings, leader, registry, metrics, identity, instance, clock, log } = options;
   const { namespace } = settings;
-  const metrics = createMetrics(registry);
   metrics.leader.set(1);
   const client = new KubeClient({
     config,
@@ -102,6 +102,7 @@ export async function startController(options: ControllerOptions): Promise<Runni
     onStatus: (host, { available }) => {
       reconciler.applyChanges(pool.setAvailable(host, available));
       if (available) reconciler.reconsiderHost(host);
+      else reconciler.explainWaiting(pool.platformOf(host) ?? '');
     },
     onSwept: (host, removed) => metrics.strayAccounts.inc({ host }, removed),
     clock,
@@ -111,14 +112,15 @@ export async function startController(options: ControllerOptions): Promise<Runni
     client,
     namespace,
     events,
-    onChange: ({ hosts }) => {
-      fleet.configure(hosts);
-      const offered = hosts.values().map(({ name, platform, concurrency }) => ({
-        name,
-        platform,
-        capacity: concurrency,
-        formerNames: fleet.formerNamesOf(name),
-      }));
+    onChange: ({ hosts, leftOut }) => {
+      fleet.configure(hosts, leftOut.keys());
+      const offered: PoolHost[] = [];
+      for (const { name, platform, concurrency } of hosts.values())
+        offered.push({ name, platform, capacity: concurrency, formerNames: fleet.formerNamesOf(name) });
+      // Until the entry is corrected, TaskRuns for its platform wait rather than fail because of a typo.
+      const formerNames = new Set(offered.flatMap((host) => host.formerNames ?? []));
+      for (const [name, platform] of leftOut)
+        if (platform !== undefined && !formerNames.has(name)) offered.push({ name, platform, capacity: 0 });
       reconciler.applyChanges(pool.configure(offered));
       reconciler.reconsiderAll();
     },

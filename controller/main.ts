@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto';
 import { InvalidArgumentError, Option } from 'commander';
 
 import { systemClock } from '#shared/clock.ts';
-import { createCommand, durationOption, type CommonFlags } from '#shared/flags.ts';
+import { createCommand, durationOption, parseDuration, type CommonFlags } from '#shared/flags.ts';
 import { KubeClient } from '#shared/kubernetes/client.ts';
 import { loadKubeConfig } from '#shared/kubernetes/config.ts';
 import type { KubeObject } from '#shared/kubernetes/objects.ts';
@@ -18,6 +18,7 @@ import { startController, type ControllerSettings, type RunningController } from
 import { HOST_KEY_POLICIES } from './host/host-key.ts';
 import { KEY_TYPES } from './host/keys.ts';
 import { Leader, LEASE_NAME } from './leader.ts';
+import { createMetrics } from './metrics.ts';
 
 interface Flags extends CommonFlags {
   webhook: ControllerSettings['webhook'];
@@ -42,9 +43,9 @@ const command = createCommand(
   .addOption(
     durationOption(
       '--scan-interval <duration>',
-      'with the webhook on: how often to look for TaskRuns that it missed',
+      'with the webhook on: how often to look for TaskRuns that it missed, at least 1s',
       '1m',
-    ),
+    ).argParser(parseScanInterval),
   )
   .addOption(
     new Option('--host-key-policy <policy>', 'what to do with a host whose key is neither pinned nor known')
@@ -69,6 +70,12 @@ const command = createCommand(
   );
 const flags = command.parse().opts<Flags>();
 
+function parseScanInterval(text: string): number {
+  const ms = parseDuration(text);
+  if (ms < 1000) throw new InvalidArgumentError('it is at least 1s.');
+  return ms;
+}
+
 function parseCount(text: string): number {
   if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('it is a whole number from 1.');
   return Number(text);
@@ -79,6 +86,8 @@ await runProcess(async () => {
   const clock = systemClock;
   const config = loadKubeConfig({ file: flags.kubeconfig, env: process.env });
   const registry = createRegistry();
+  // A standby says so too: nobody leading must not look like nobody asking.
+  const metrics = createMetrics(registry);
   const identity = `${process.env.POD_NAME ?? hostname()}_${randomUUID()}`;
   // Writes the lease and nothing else.
   const client = new KubeClient({ config, timeoutMs: 5000, beforeWrite: () => leader.checkLease() });
@@ -118,6 +127,7 @@ await runProcess(async () => {
       },
       leader,
       registry,
+      metrics,
       identity,
       instance: metadata.uid ?? flags.namespace,
       clock,

@@ -99,6 +99,7 @@ describe('a host', () => {
   ])('whose %s is %j is left out, and that is said of this key only', (property, value) => {
     const config = parseHostConfig({ ...A, ...renamed('b'), [`host.a.${property}`]: value });
     expect([...config.hosts.keys()]).toEqual(['b']);
+    expect(config.leftOut).toEqual(new Map([['a', property === 'platform' ? undefined : PARSED_A.platform]]));
     expect(config.problems.map(({ key, fatal }) => ({ key, fatal }))).toEqual([
       { key: `host.a.${property}`, fatal: true },
     ]);

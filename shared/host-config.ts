@@ -29,6 +29,8 @@ export interface ConfigProblem {
 
 export interface HostConfig {
   readonly hosts: ReadonlyMap<string, HostSpec>;
+  /** Entries that are wrong, by the host's name, with their platform where that is well-formed: they are not gone, and get nothing. */
+  readonly leftOut: ReadonlyMap<string, string | undefined>;
   readonly localPlatforms: ReadonlySet<string>;
   /** Milliseconds a TaskRun may wait for a host, by platform label; the key `''` is for all others. */
   readonly waitTimeoutMs: ReadonlyMap<string, number>;
@@ -99,11 +101,14 @@ export function parseHostConfig(data: Readonly<Record<string, string>>): HostCon
   }
 
   const hosts = new Map<string, HostSpec>();
+  const leftOut = new Map<string, string | undefined>();
   for (const [name, properties] of raw) {
     const spec = parseHost(name, properties, report);
+    const platform = properties.get('platform') ?? '';
     if (spec !== null) hosts.set(name, spec);
+    else if (HOST_NAME.test(name)) leftOut.set(name, isPlatform(platform) ? platform : undefined);
   }
-  return { hosts, localPlatforms, waitTimeoutMs, problems };
+  return { hosts, leftOut, localPlatforms, waitTimeoutMs, problems };
 }
 
 /** True where the ConfigMap as a whole holds nothing that can be used, though somebody meant it to. */

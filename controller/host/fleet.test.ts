@@ -261,6 +261,20 @@ describe('when the list changes', () => {
     expect(on.cluster.dataOf(RECORDS_NAME)).toEqual({});
   });
 
+  test('a host whose entry is wrong keeps the key that it was trusted with', async () => {
+    const on = await setUpFleet();
+    await on.records.put('a', { endpoints: [{ ...A, hostKeys: ['ssh-ed25519 BBBB'] }] });
+    on.fleet.configure(new Map(), ['a']);
+    on.fleet.start();
+    await settle();
+    expect(on.fleet.problemOf('a')).toBe('its entry in the list of hosts is wrong');
+    expect(on.records.get('a')?.endpoints).toMatchObject([{ hostKeys: ['ssh-ed25519 BBBB'] }]);
+    on.list();
+    on.clock.step(12 * MINUTE_MS);
+    await settle();
+    expect(on.records.get('a')).toBeUndefined();
+  });
+
   test('a place where the host was is not forgotten while it cannot be reached', async () => {
     const on = await started(A);
     await on.create('a', 'one');

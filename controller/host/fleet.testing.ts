@@ -187,6 +187,7 @@ export async function setUpFleet(cluster = new FakeConfigMaps()): Promise<FleetS
     fence: () => undefined,
     holderOf: (uid) => holders.get(uid),
     isHeld: (host) => [...holders.values()].includes(host),
+    onSwept: () => {},
     onStatus: (host, status) => statuses.set(host, status),
     clock,
     log,

@@ -5,16 +5,20 @@ import type { HostSpec } from '#shared/host-config.ts';
 import type { Logger } from '#shared/log.ts';
 
 import { HOST_ERROR, HostError, type AccountRequest, type Endpoint, type HostOperations } from './contract.ts';
-import { accountName } from './account-name.ts';
+import { Housekeeping } from './housekeeping.ts';
 import { debtKey, type Debt } from './ledger.ts';
 import { Machines } from './machines.ts';
-import { endpointId, endpointOf, isSameMachine, withEndpoint, type HostRecord } from './records.ts';
+import { endpointId, type HostRecord } from './records.ts';
 import type { Store } from './store.ts';
+import { Turns } from './turns.ts';
+import { Whereabouts } from './whereabouts.ts';
 
 /** How long a host that failed is left alone: long enough to recover, short enough that nobody looks for it by hand. */
 const COOL_DOWN = { baseMs: 2000, maxMs: 300_000 };
 
 const SWEEP_INTERVAL_MS = 600_000;
+
+const NOT_VISITED = 'it has not been visited yet';
 
 /** Why a host is woken: an account could not be made or removed, so it gets its time to cool down before it is visited. */
 const FAILED = 'failed';
@@ -44,7 +48,7 @@ export interface FleetOptions {
   /** Whether any TaskRun holds a slot on the host. */
   isHeld: (host: string) => boolean;
   onStatus: (host: string, status: HostStatus) => void;
-  onSwept?: (host: string, removed: number) => void;
+  onSwept: (host: string, removed: number) => void;
   clock: Clock;
   log: Logger;
 }
@@ -71,30 +75,39 @@ interface Tended {
  */
 export class Fleet {
   readonly #options: FleetOptions;
+  readonly #whereabouts: Whereabouts;
   readonly #machines: Machines;
   readonly #tended = new Map<string, Tended>();
-  /** Where this process made the account of a TaskRun, or tried to. */
-  readonly #placed = new Map<string, { readonly host: string; readonly endpoint: Endpoint }>();
-  /** The last operation on each account: operations on one account follow each other. */
-  readonly #busy = new Map<string, Promise<unknown>>();
+  readonly #housekeeping: Housekeeping;
+  /** By account. */
+  readonly #turns = new Turns();
   readonly #visits = new Set<Promise<unknown>>();
   readonly #stop = new AbortController();
-  #specs: ReadonlyMap<string, HostSpec> = new Map();
-  #specByMachine: ReadonlyMap<string, HostSpec> = new Map();
+  #leftOut: ReadonlySet<string> = new Set();
   #started = false;
 
   constructor(options: FleetOptions) {
     this.#options = options;
-    const { connect, fence } = options;
-    this.#machines = new Machines({ connect, fence, onFirstKey: (endpoint) => this.#rememberFirstKey(endpoint) });
+    const { records, connect, fence } = options;
+    this.#whereabouts = new Whereabouts(records);
+    const onFirstKey = (endpoint: Endpoint): Promise<void> => this.#whereabouts.rememberKey(endpoint);
+    this.#machines = new Machines({ connect, fence, onFirstKey });
+    this.#housekeeping = new Housekeeping({
+      ...options,
+      whereabouts: this.#whereabouts,
+      machines: this.#machines,
+      turns: this.#turns,
+      removeFrom: (host, endpoint, account) => this.#removeFrom(host, endpoint, account),
+    });
   }
 
-  /** Takes over a new list of hosts. */
-  configure(specs: ReadonlyMap<string, HostSpec>): void {
-    const added = specs.keys().filter((name) => !this.#specs.has(name) && !this.#tended.has(name));
-    for (const name of added) this.#options.onStatus(name, { available: false, reason: 'it has not been visited yet' });
-    this.#specs = specs;
-    this.#specByMachine = new Map(specs.values().map((spec) => [machineId(spec), spec]));
+  /** Takes over a new list of hosts. What is known of those that are `leftOut`, their first key above all, is not forgotten. */
+  configure(specs: ReadonlyMap<string, HostSpec>, leftOut: Iterable<string> = []): void {
+    this.#leftOut = new Set(leftOut);
+    const listed = this.#whereabouts.specs;
+    const added = specs.keys().filter((name) => !listed.has(name) && !this.#tended.has(name));
+    for (const name of added) this.#options.onStatus(name, { available: false, reason: NOT_VISITED });
+    this.#whereabouts.configure(specs);
     for (const [name, tended] of this.#tended) {
       const spec = specs.get(name);
       const changed = JSON.stringify(spec) !== JSON.stringify(tended.spec);
@@ -124,18 +137,22 @@ export class Fleet {
       if (tended.spec?.secret === secret && tended.available !== true) tended.wake.abort();
   }
 
-  /** True where an account on `host` could still be reached: it is listed, or recorded. */
+  /** Why nothing can be done on `host` now; undefined where it can. */
+  problemOf(host: string): string | undefined {
+    if (this.#leftOut.has(host)) return 'its entry in the list of hosts is wrong';
+    if (this.#whereabouts.specs.get(host)?.concurrency === 0) return 'it is drained';
+    const tended = this.#tended.get(host);
+    return tended?.available === undefined ? NOT_VISITED : tended.problem;
+  }
+
+  /** True where an account on `host` could still be reached. */
   knows(host: string): boolean {
-    return this.#specs.has(host) || this.#options.records.get(host) !== undefined;
+    return this.#whereabouts.knows(host);
   }
 
   /** Names that are not listed any more, of the machine that is listed as `host` now. */
   formerNamesOf(host: string): string[] {
-    const spec = this.#specs.get(host);
-    if (spec === undefined) return [];
-    return [...this.#options.records.entries()]
-      .filter(([name, { endpoints }]) => !this.#specs.has(name) && endpoints.some((past) => isSameMachine(past, spec)))
-      .map(([name]) => name);
+    return this.#whereabouts.formerNamesOf(host);
   }
 
   /**
@@ -144,19 +161,18 @@ export class Fleet {
    * @throws HostError; where `mayHaveActed`, an account may be there
    */
   createAccount(host: string, request: AccountRequest): Promise<Login> {
-    return this.#serially(request.account, async () => {
-      const [endpoint] = this.#endpointsOf(host);
+    return this.#turns.take(request.account, async () => {
+      const [endpoint] = this.#whereabouts.of(host);
       if (endpoint === undefined) throw new HostError(HOST_ERROR.unreachable, `host ${host} is not listed any more`);
       try {
-        await this.#remember(host, endpoint);
-        this.#placed.set(request.taskRunUid, { host, endpoint });
+        await this.#whereabouts.place(request.taskRunUid, host, endpoint);
         const { home } = await this.#machines.use(endpoint, (operations) => operations.createAccount(request));
         const tended = this.#tended.get(host);
         if (tended !== undefined) tended.failures = 0;
         const { address, port, hostKeys } = this.#machines.current(endpoint);
         return { address, port, hostKeys, home };
       } catch (error) {
-        if (error instanceof HostError && !error.mayHaveActed) this.#placed.delete(request.taskRunUid);
+        if (error instanceof HostError && !error.mayHaveActed) this.#whereabouts.unplace(request.taskRunUid);
         this.#noteFailure(host, endpoint, error);
         throw error;
       }
@@ -165,18 +181,19 @@ export class Fleet {
 
   /** Removes the account from wherever it may be under this host's name. Succeeds where it is gone. */
   async removeAccount(host: string, account: string, taskRunUid: string): Promise<void> {
-    for (const endpoint of this.#whereaboutsOf(taskRunUid, host)) await this.#removeFrom(host, endpoint, account);
-    this.#placed.delete(taskRunUid);
+    for (const endpoint of this.#whereabouts.ofAccount(taskRunUid, host))
+      await this.#removeFrom(host, endpoint, account);
+    this.#whereabouts.unplace(taskRunUid);
   }
 
   /** Writes down that the account is still to be removed, which is done when the host is visited next. */
   async owe(debt: Debt): Promise<void> {
     await this.#options.ledger.put(debtKey(debt), debt);
-    this.#placed.delete(debt.taskRunUid);
+    this.#whereabouts.unplace(debt.taskRunUid);
   }
 
   async #removeFrom(host: string, endpoint: Endpoint, account: string): Promise<void> {
-    await this.#serially(account, async () => {
+    await this.#turns.take(account, async () => {
       try {
         await this.#machines.use(endpoint, (operations) => operations.removeAccount(account));
       } catch (error) {
@@ -184,62 +201,6 @@ export class Fleet {
         throw error;
       }
     });
-  }
-
-  /** Where the account of a TaskRun on `host` may be: where it was made, with the login of today. */
-  #whereaboutsOf(taskRunUid: string, host: string): Endpoint[] {
-    const endpoints = this.#endpointsOf(host);
-    const placed = this.#placed.get(taskRunUid);
-    if (placed?.host !== host) return endpoints;
-    return [endpoints.find((endpoint) => isSameMachine(endpoint, placed.endpoint)) ?? placed.endpoint];
-  }
-
-  /** The current endpoint first; each with the login that is listed for that machine now, if there is one. */
-  #endpointsOf(host: string): Endpoint[] {
-    const { records } = this.#options;
-    const past = (records.get(host)?.endpoints ?? []).map((endpoint) => {
-      const listed = this.#specByMachine.get(machineId(endpoint));
-      return listed === undefined ? endpoint : this.#endpointOf(listed);
-    });
-    const spec = this.#specs.get(host);
-    if (spec === undefined) return past;
-    const current = this.#endpointOf(spec);
-    return [current, ...past.filter((endpoint) => !isSameMachine(endpoint, current))];
-  }
-
-  #endpointOf(spec: HostSpec): Endpoint {
-    const { records } = this.#options;
-    const own = records.get(spec.name);
-    return endpointOf(
-      spec,
-      (function* () {
-        if (own !== undefined) yield own;
-        for (const [, record] of records.entries()) yield record;
-      })(),
-    );
-  }
-
-  async #rememberFirstKey(endpoint: Endpoint): Promise<void> {
-    for (const [name, spec] of this.#specs) {
-      if (endpointId(spec) === endpointId(endpoint)) await this.#remember(name, endpoint);
-    }
-  }
-
-  async #remember(host: string, endpoint: Endpoint): Promise<void> {
-    const { records } = this.#options;
-    if (withEndpoint(records.get(host), endpoint) === undefined) return;
-    await records.update(host, (record) => withEndpoint(record, endpoint));
-  }
-
-  async #serially<T>(account: string, operation: () => Promise<T>): Promise<T> {
-    const before = this.#busy.get(account) ?? Promise.resolve();
-    const current = before.then(operation, operation);
-    this.#busy.set(account, current);
-    try {
-      return await current;
-    } finally {
-      if (this.#busy.get(account) === current) this.#busy.delete(account);
-    }
   }
 
   #noteFailure(host: string, endpoint: Endpoint, error: unknown): void {
@@ -264,12 +225,11 @@ export class Fleet {
   }
 
   #tendAll(): void {
-    const names = new Set([...this.#specs.keys(), ...[...this.#options.records.entries()].map(([name]) => name)]);
-    for (const name of names) {
+    for (const name of this.#whereabouts.names) {
       if (this.#tended.has(name)) continue;
       const { promise, resolve } = Promise.withResolvers<void>();
       const tended: Tended = {
-        spec: this.#specs.get(name),
+        spec: this.#whereabouts.specs.get(name),
         available: undefined,
         problem: undefined,
         failures: 0,
@@ -307,7 +267,12 @@ export class Fleet {
   }
 
   async #visitInFull(name: string, tended: Tended): Promise<boolean> {
-    const visit = this.#visit(name, tended);
+    const { signal } = tended.wake;
+    const visit = this.#housekeeping.visit(name, (problem) => {
+      if (signal.aborted) return false;
+      this.#setStatus(name, tended, problem);
+      return true;
+    });
     this.#visits.add(visit);
     try {
       return await visit;
@@ -316,126 +281,29 @@ export class Fleet {
     }
   }
 
-  /**
-   * Checks the host, removes what belongs to nobody, settles debts, there and where it was before. True where nothing of ours that
-   * belongs to nobody is left. The host is offered as soon as it is clean where it is now: where it was may be gone for ever.
-   */
-  async #visit(name: string, tended: Tended): Promise<boolean> {
-    const { log, ledger } = this.#options;
-    const { signal } = tended.wake;
-    const endpoints = this.#endpointsOf(name);
-    const [current, ...past] = endpoints;
-    const problem = current === undefined ? undefined : await this.#clean(name, current);
-    if (signal.aborted) return false;
-    this.#setStatus(name, tended, problem);
-    let isSettled = problem === undefined;
-    for (const endpoint of past) {
-      const why = await this.#clean(name, endpoint);
-      if (why === undefined) continue;
-      isSettled = false;
-      log.warn({ host: name, reason: why }, `host ${name} cannot be cleaned where it was before: ${why}`);
-    }
-    if (!isSettled) return false;
-    for (const [key, debt] of ledger.entries().toArray()) {
-      const { host, taskRunUid } = debt;
-      // Before a restart the TaskRun was about to leave the host; now it is there, and its account is in use again.
-      if (host !== name || this.#options.holderOf(taskRunUid) === name) continue;
-      const account = accountName(taskRunUid);
-      try {
-        for (const endpoint of endpoints) await this.#removeFrom(name, endpoint, account);
-        await ledger.remove(key);
-        log.info({ host: name, account, uid: taskRunUid }, `host ${name}: the account ${account} is gone at last`);
-      } catch (error) {
-        isSettled = false;
-        log.warn({ host: name, account, err: error }, `host ${name} still has account ${account}: ${messageOf(error)}`);
-      }
-    }
-    return isSettled;
-  }
-
-  /** Checks the machine and removes the accounts that belong to nobody; gives what is wrong, if anything. */
-  async #clean(name: string, endpoint: Endpoint): Promise<string | undefined> {
-    try {
-      const removed = await this.#machines.use(endpoint, (operations) => this.#sweep(name, endpoint, operations));
-      this.#options.onSwept?.(name, removed);
-      return undefined;
-    } catch (error) {
-      return messageOf(error);
-    }
-  }
-
-  /**
-   * Removes the accounts that belong to no live TaskRun; gives their number. One that cannot be removed does not keep the host from
-   * being used: it is tried again at the next visit.
-   */
-  async #sweep(name: string, endpoint: Endpoint, operations: HostOperations): Promise<number> {
-    await operations.check();
-    const strays = (await operations.listAccounts()).filter(({ taskRunUid }) => !this.#isLive(taskRunUid, endpoint));
-    let removed = 0;
-    for (const { account, taskRunUid } of strays) {
-      await this.#serially(account, async () => {
-        if (this.#isLive(taskRunUid, endpoint)) return;
-        const fields = { host: name, account, uid: taskRunUid };
-        try {
-          await operations.removeAccount(account);
-        } catch (error) {
-          if (!(error instanceof HostError) || error.code !== HOST_ERROR.failed) throw error;
-          const why = `host ${name}: account ${account}, which belongs to no TaskRun, cannot be removed: ${error.message}`;
-          this.#options.log.error({ ...fields, err: error }, why);
-          return;
-        }
-        removed++;
-        this.#options.log.info(fields, `host ${name}: removed account ${account}, which belonged to no TaskRun`);
-      });
-    }
-    return removed;
-  }
-
-  #isLive(uid: string, endpoint: Endpoint): boolean {
-    const host = this.#options.holderOf(uid);
-    if (host === undefined) return false;
-    return this.#whereaboutsOf(uid, host).some((candidate) => isSameMachine(candidate, endpoint));
-  }
-
   /** Drops what the record says of the past, once nothing refers to it. True where the host is not needed at all any more. */
   async #forgetPast(name: string, tended: Tended): Promise<boolean> {
-    const { records, ledger, isHeld, log } = this.#options;
+    const { ledger, isHeld, log } = this.#options;
     const isOwed = ledger.entries().some(([, debt]) => debt.host === name);
-    const record = records.get(name);
-    if (isHeld(name) || isOwed) return false;
+    if (isHeld(name) || isOwed || this.#leftOut.has(name)) return false;
     try {
       if (tended.spec === undefined) {
-        await records.remove(name);
+        await this.#whereabouts.forget(name);
         // Listed again meanwhile.
         if (tended.spec !== undefined) return false;
         this.#tended.delete(name);
-        this.#closeUnused();
         log.info({ host: name }, `host ${name} is forgotten: it is not listed, and nothing is left on it`);
-        return true;
+      } else {
+        await this.#whereabouts.forgetPast(name);
       }
-      const current = record?.endpoints.find(
-        (endpoint) => tended.spec !== undefined && endpointId(endpoint) === endpointId(tended.spec),
-      );
-      if (record !== undefined && current !== undefined && record.endpoints.length > 1)
-        await records.put(name, { endpoints: [current] });
-      this.#closeUnused();
+      this.#machines.keepOnly(this.#whereabouts.places());
     } catch (error) {
       log.warn({ host: name, err: error }, `host ${name}: its record could not be written: ${messageOf(error)}`);
     }
-    return false;
-  }
-
-  /** Ends the connections to where no host is or was. */
-  #closeUnused(): void {
-    const past = this.#options.records.entries().flatMap(([, { endpoints }]) => endpoints);
-    this.#machines.keepOnly([...this.#specs.values(), ...past]);
+    return !this.#tended.has(name);
   }
 }
 
 function whenAborted(signal: AbortSignal): Promise<undefined> {
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve(undefined), { once: true }));
-}
-
-function machineId({ address, port }: Pick<Endpoint, 'address' | 'port'>): string {
-  return `${address} ${port}`;
 }

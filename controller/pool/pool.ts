@@ -187,6 +187,16 @@ export class Pool {
     return this.#holders.get(host) ?? EMPTY;
   }
 
+  /** The platform of a host on offer. */
+  platformOf(host: string): string | undefined {
+    return this.#platformOf.get(host);
+  }
+
+  /** Who waits for a host of `platform`, longest first. */
+  waitingFor(platform: string): readonly string[] {
+    return [...(this.#queues.get(platform)?.keys() ?? [])];
+  }
+
   waiting(platform: string): number {
     return this.#queues.get(platform)?.size ?? 0;
   }

@@ -1,6 +1,7 @@
 import type { Clock } from '#shared/clock.ts';
 import { messageOf } from '#shared/errors.ts';
 import { waitTimeoutOf } from '#shared/host-config.ts';
+import { KeyedQueue } from '#shared/keyed-queue.ts';
 import type { KubeClient } from '#shared/kubernetes/client.ts';
 import { isNewer } from '#shared/kubernetes/reflector.ts';
 import type { Logger } from '#shared/log.ts';
@@ -13,7 +14,6 @@ import type { KeyPair } from '../host/keys.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Changes, Pool } from '../pool/pool.ts';
 import { decide, type ConfigState, type Decision } from './decide.ts';
-import { KeyedQueue } from './keyed-queue.ts';
 import { Reporter } from './reporter.ts';
 import { fieldsOf, isOfInterest, newRun, orderOf, platformOf, writtenTimeMs, type Run } from './run.ts';
 import { SecretWriter } from './secrets.ts';
@@ -27,7 +27,7 @@ const MAX_STEPS = 12;
 export interface ReconcilerOptions {
   client: KubeClient;
   pool: Pool;
-  fleet: Pick<Fleet, 'createAccount' | 'removeAccount' | 'owe' | 'knows'>;
+  fleet: Pick<Fleet, 'createAccount' | 'removeAccount' | 'owe' | 'knows' | 'problemOf'>;
   events: Pick<EventRecorder, 'record'>;
   metrics: Metrics;
   configState: () => ConfigState;
@@ -129,6 +129,14 @@ export class TaskRunReconciler {
   /** Looks again at the TaskRuns on a host: it can be reached again. */
   reconsiderHost(host: string): void {
     for (const uid of this.#options.pool.holdersOf(host)) this.#queue.add(uid);
+  }
+
+  /** Tells those who wait, where a host of theirs went out. */
+  explainWaiting(platform: string): void {
+    for (const uid of this.#options.pool.waitingFor(platform)) {
+      const run = this.#runs.get(uid);
+      if (run !== undefined) this.#steps.explainWaiting(run);
+    }
   }
 
   stop(): Promise<void> {

@@ -74,7 +74,8 @@ export function platformForMetrics(view: TaskRunView, state: ConfigState): strin
 }
 
 export function platformsOf(config: HostConfig): ReadonlySet<string> {
-  return new Set([...config.hosts.values().map((host) => host.platform), ...config.localPlatforms]);
+  const broken = config.leftOut.values().filter((platform) => platform !== undefined);
+  return new Set([...config.hosts.values().map((host) => host.platform), ...broken, ...config.localPlatforms]);
 }
 
 /** A time in Unix seconds that is written on it: milliseconds since 1970, and never before it was created, whoever wrote it. */

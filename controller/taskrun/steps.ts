@@ -11,10 +11,11 @@ import type { Changes, Pool } from '../pool/pool.ts';
 import type { ConfigState } from './decide.ts';
 import * as text from './error-text.ts';
 import type { Reporter } from './reporter.ts';
-import { platformForMetrics, platformsOf, writtenTimeMs, type Run } from './run.ts';
+import { platformForMetrics, platformOf, platformsOf, writtenTimeMs, type Run } from './run.ts';
 import type { SecretContent } from './secret.ts';
 import type { SecretWriter } from './secrets.ts';
 import { failedHostsOf, type TaskRunView } from './view.ts';
+import { whyNoneIsUsable } from './waiting.ts';
 import type { TaskRunWriter } from './writer.ts';
 
 const HOUR_MS = 3_600_000;
@@ -28,7 +29,7 @@ export interface StepsOptions {
   secrets: SecretWriter;
   reporter: Reporter;
   pool: Pool;
-  fleet: Pick<Fleet, 'createAccount' | 'removeAccount' | 'owe'>;
+  fleet: Pick<Fleet, 'createAccount' | 'removeAccount' | 'owe' | 'problemOf'>;
   metrics: Metrics;
   configState: () => ConfigState;
   /** Slots changed hands. */
@@ -64,7 +65,11 @@ export class Steps {
     if (result.kind === 'waiting') {
       if (!(await writer.mark(run, { waiting: true }))) return;
       const { position } = result;
-      reporter.say(run, 'waiting', `waits for a host for ${platform}: number ${position} in the queue`, { position });
+      const why = this.#whyNoneIsUsable(platform);
+      const also = why === undefined ? '' : `; none can be used now: ${why}`;
+      reporter.say(run, 'waiting', `waits for a host for ${platform}: number ${position} in the queue${also}`, {
+        position,
+      });
     } else if (result.kind === 'no-such-platform') {
       const state = configState();
       const known = 'config' in state ? [...platformsOf(state.config)].toSorted() : [];
@@ -76,6 +81,14 @@ export class Steps {
       const failures = new Map(failed.map(({ name }) => [name, run.failures.get(name) ?? 'failed earlier']));
       await this.refuse(run, text.allHostsFailed(platform, failures));
     }
+  }
+
+  /** Tells one that is in the queue already, where the last host that it could get is out. */
+  explainWaiting(run: Run): void {
+    const platform = platformOf(run.view);
+    const why = this.#whyNoneIsUsable(platform);
+    if (why !== undefined)
+      this.#options.reporter.say(run, 'waiting', `waits for a host for ${platform}; none can be used now: ${why}`);
   }
 
   /** Writes the slot on the TaskRun: from here on it is committed. */
@@ -175,6 +188,12 @@ export class Steps {
     onChanges(pool.release(uid));
     // The last finalizer may have been ours: there is nothing to look at any more.
     if (run.view.deleting) run.gone = true;
+  }
+
+  #whyNoneIsUsable(platform: string): string | undefined {
+    const { configState, fleet } = this.#options;
+    const state = configState();
+    return 'config' in state ? whyNoneIsUsable(platform, state.config, (host) => fleet.problemOf(host)) : undefined;
   }
 
   async #makeAccount(run: Run, host: string): Promise<SecretContent> {

@@ -198,6 +198,29 @@ describe('a TaskRun that waits', () => {
     expect(await on.log('waits-too-long')).toContain('No build host for "linux/arm64" became free within 2 s');
   });
 
+  test("says so where no host can be used; a typo in each host's entry does not fail it, and neither does a restart", async () => {
+    const typo: Change = (data) =>
+      Object.fromEntries(
+        Object.entries(data).map(([key, value]) => [key, key.endsWith('.address') ? 'typo!' : value] as const),
+      );
+    await list((data) => ({ ...drained(data), 'local-platforms': 'linux/x86_64' }));
+    await its.metricIs('host_slots', 0, '{host="a",platform="linux-arm64"}');
+    await on.create({ name: 'waits-for-anybody' });
+    await on.waiting('waits-for-anybody');
+    const isTold = async (why: RegExp): Promise<unknown> =>
+      await until(
+        `an Event like ${why}`,
+        async () => (await on.events('waits-for-anybody')).find(({ message }) => why.test(message ?? '')) ?? null,
+      );
+    await isTold(/number 1 in the queue; none can be used now: a: it is drained; b: it is drained; c: it is drained$/);
+    await list((data) => ({ ...typo(data), 'local-platforms': 'linux/x86_64' }));
+    await its.metricIs('config_errors', 3);
+    await sandbox.controller.restart();
+    await isTold(/number 1 in the queue; none can be used now: a: its entry in the list of hosts is wrong; /);
+    await list();
+    expect(outcomeOf(await on.released('waits-for-anybody'))).toBe('True');
+  });
+
   test('with a limit of many years costs nothing meanwhile, and is served when a host is', async () => {
     await list((data) => ({ ...drained(data), 'wait-timeout': '999999h' }));
     await on.create({ name: 'waits-for-years' });

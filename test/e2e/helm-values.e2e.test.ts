@@ -12,7 +12,7 @@ import type { ConfigMap, KubeObject } from '#shared/kubernetes/objects.ts';
 import { parseHostConfig } from '#shared/host-config.ts';
 
 import { installStandInCrds } from './support/crds-stand-in.ts';
-import { CHART, objectsOf, useHelm, type Helm } from './support/helm.ts';
+import { CHART, collectionOf, objectsOf, useHelm, type Helm } from './support/helm.ts';
 import { everything } from './support/everything.ts';
 
 const NAMESPACE = 'multi-platform';
@@ -175,9 +175,11 @@ describe('with', () => {
       const refused: string[] = [];
       for (const object of [...objects, ...objects.flatMap(podOf)]) {
         const query = { dryRun: 'All', fieldValidation: 'Strict' };
-        await client.request('POST', await collectionOf(object), { body: object, query }).catch((error: unknown) => {
-          refused.push(`${object.kind} ${object.metadata.name}: ${String(error)}`);
-        });
+        await client
+          .request('POST', await collectionOf(client, object, NAMESPACE), { body: object, query })
+          .catch((error: unknown) => {
+            refused.push(`${object.kind} ${object.metadata.name}: ${String(error)}`);
+          });
       }
       expect(refused).toEqual([]);
       expect(
@@ -318,16 +320,4 @@ function selects({ matchLabels, matchExpressions }: PodSelector, labels: Readonl
     Object.entries(matchLabels).every(([key, value]) => labels[key] === value) &&
     matchExpressions.every(({ key, values }) => values.includes(labels[key] ?? ''))
   );
-}
-
-interface Resources {
-  resources: { name: string; kind: string; namespaced: boolean }[];
-}
-
-async function collectionOf({ apiVersion = '', kind, metadata }: KubeObject): Promise<string> {
-  const root = apiVersion === 'v1' ? '/api/v1' : `/apis/${apiVersion}`;
-  const { resources } = await client.request<Resources>('GET', root);
-  const found = resources.find((resource) => resource.kind === kind && !resource.name.includes('/'));
-  if (found === undefined) throw new Error(`the API server knows no ${kind}`);
-  return `${root}${found.namespaced ? `/namespaces/${metadata.namespace ?? NAMESPACE}` : ''}/${found.name}`;
 }

@@ -47,19 +47,7 @@ give_up() {
 create() {
   need_root
   need awk chown date find flock grep groupdel head ipcrm mkdir prlimit rm setpriv sleep timeout umount useradd userdel usermod
-  lock_account
-  default_base
-  look_up
-  case $found in
-    foreign) fail foreign-account "$account" ;;
-    ours)
-      trust_entry
-      erase_account
-      [ -z "$left" ] || fail left "$left" true
-      ;;
-  esac
-  erase_traces
-  [ -z "$left" ] || fail left "$left" true
+  clear_the_way
   home=$base/$account
   problem=$(add_entry 2>&1) || give_up "$problem"
   problem=$({ add_limits && add_home; } 2>&1) || give_up "$problem"

@@ -1,6 +1,6 @@
 # shellcheck shell=sh disable=SC2154
 # erase_account takes away an account of ours and all that it has; what could not be taken away is in left. It expects the
-# lock, and what look_up sets.
+# lock, and what look_up sets. clear_the_way does all of that.
 
 # report TEXT
 report() {
@@ -221,4 +221,21 @@ erase_traces() {
   # Only shadow's own tools hold the locks of these files: they take the lines away together with an account.
   problem=$({ useradd -M -N --comment "${mark}unknown" "$account" && userdel --force "$account"; } 2>&1)
   ! has_lines || report "lines in files of accounts ($problem)"
+}
+
+# Takes the lock, and leaves nothing of the account, whatever state it was in; or fails.
+clear_the_way() {
+  lock_account
+  default_base
+  look_up
+  case $found in
+    foreign) fail foreign-account "$account" ;;
+    ours)
+      trust_entry
+      erase_account
+      [ -z "$left" ] || fail left "$left" true
+      ;;
+  esac
+  erase_traces
+  [ -z "$left" ] || fail left "$left" true
 }
