@@ -21,16 +21,22 @@ export function createCommand(
     .description(description)
     .option('--kubeconfig <file>', "cluster to talk to (default: the Pod's own, then KUBECONFIG, then ~/.kube/config)")
     .addOption(
-      new Option('--namespace <name>', 'namespace of this installation').default(
-        env.POD_NAMESPACE ?? DEFAULT_NAMESPACE,
-        `POD_NAMESPACE, then ${DEFAULT_NAMESPACE}`,
-      ),
+      new Option('--namespace <name>', 'namespace of this installation')
+        .default(env.POD_NAMESPACE || DEFAULT_NAMESPACE, `POD_NAMESPACE, then ${DEFAULT_NAMESPACE}`)
+        .argParser(parseNamespace),
     )
     .option('--metrics-port <port>', 'port for /metrics; 0 picks a free one', parsePort, 8080)
     .option('--health-port <port>', 'port for /healthz and /readyz; 0 picks a free one', parsePort, 8081)
     .addOption(new Option('--log-level <level>', 'how much to log').choices(LOG_LEVELS).default('info'))
     .helpOption('-h, --help', 'show this help')
     .allowExcessArguments(false);
+}
+
+/** https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-label-names */
+function parseNamespace(text: string): string {
+  if (!/^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/.test(text))
+    throw new InvalidArgumentError('a namespace is at most 63 lower-case letters, digits and "-".');
+  return text;
 }
 
 export function parsePort(text: string): number {

@@ -14,7 +14,7 @@ import { systemClock } from '#shared/clock.ts';
 import { messageOf } from '#shared/errors.ts';
 
 /**
- * `npm test`: gets what the tests need, with its progress on screen, then runs vitest with the arguments that were given. Ends with
+ * `npm test`: gets what the tests need (unit tests alone need nothing), with its progress on screen, then runs vitest with the arguments that were given. Ends with
  * `N passed, N failed` alone on a line. With CI set, a skipped test is a failure.
  */
 const report = z.object({
@@ -24,16 +24,20 @@ const report = z.object({
   numTodoTests: z.number(),
 });
 
+const args = process.argv.slice(2);
+const isUnitOnly = /--project[ =]unit\b/.test(args.join(' '));
 const progress = createProgress({ output: process.stdout, clock: systemClock });
 const folder = await mkdtemp(path.join(tmpdir(), 'mpc-test-report-'));
 try {
-  await ensureCommands(['sshd', 'ssh', 'rsync', 'ip', 'sudo', 'gcc', 'make'], (line) => progress.step(line));
-  await ensureControlPlaneAssets({ env: process.env, progress });
-  await ensureTool('helm', { env: process.env, progress });
+  if (!isUnitOnly) {
+    await ensureCommands(['sshd', 'ssh', 'rsync', 'ip', 'sudo', 'gcc', 'make'], (line) => progress.step(line));
+    await ensureControlPlaneAssets({ env: process.env, progress });
+    await ensureTool('helm', { env: process.env, progress });
+  }
   const file = path.join(folder, 'report.json');
   const vitest = path.join(import.meta.dirname, '..', 'node_modules', 'vitest', 'vitest.mjs');
-  const args = ['run', '--reporter=default', '--reporter=json', `--outputFile.json=${file}`, ...process.argv.slice(2)];
-  const child = spawn(process.execPath, [vitest, ...args], { stdio: 'inherit' });
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
+  const child = spawn(process.execPath, [vitest, 'run', ...reporters, ...args], { stdio: 'inherit' });
   const [code] = await once(child, 'exit');
   const counts = report.parse(JSON.parse(await readFile(file, 'utf8')));
   const skipped = counts.numPendingTests + counts.numTodoTests;

@@ -3,7 +3,6 @@ import type { Clock } from '#shared/clock.ts';
 import { AppError } from '#shared/errors.ts';
 import { PATH } from '#shared/kubernetes/paths.ts';
 import { createLog } from '#shared/log.ts';
-import { LABEL } from '#shared/names.ts';
 import type { HostKind } from '../hosts/host.ts';
 import { ensureCommands } from '../packages.ts';
 import type { Progress } from '../progress.ts';
@@ -98,7 +97,7 @@ async function findingsOf(
   const [accounts, traces, secrets, logs] = await Promise.all([
     Promise.all(hosts.map(async (host) => (await host.accounts()).map((account) => `${account} on ${host.name}`))),
     Promise.all(hosts.map(async (host) => tracesOn(host.name, [...(await host.homes()), ...(await host.leftovers())]))),
-    client.list(PATH.secrets(NAMESPACE), { labelSelector: LABEL.multiPlatformSecret }),
+    client.list(PATH.secrets(NAMESPACE)),
     Promise.all(all.map(async ({ name }) => [name, (await taskRunner?.logOf(NAMESPACE, name)) ?? ''] as const)),
   ]);
   return {
@@ -107,6 +106,7 @@ async function findingsOf(
     overCommitted: observer.overCommitted,
     accountsLeft: accounts.flat(),
     otherTraces: traces.flat(),
+    // Nothing else makes Secrets in this namespace.
     secretsLeft: secrets.items.map(({ metadata }) => metadata.name),
     seconds: (performance.now() - startMs) / 1000,
     hostKind: sandbox.hostKind,

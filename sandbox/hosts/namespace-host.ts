@@ -32,6 +32,13 @@ const SEARCH_IN: SearchIn = {
 const DEFAULT_DISK_MB = 1024;
 const DEFAULT_PORT = 22;
 
+/** Root in a container is not enough: it must be allowed to make namespaces and to mount. */
+export async function canMakeNamespaces(): Promise<boolean> {
+  if (process.platform !== 'linux' || process.getuid?.() !== 0) return false;
+  const mount = ['/bin/sh', '-c', 'mount -t tmpfs tmpfs /proc'];
+  return (await runCommand('unshare', [...NAMESPACES, '--fork', ...mount])).code === 0;
+}
+
 /**
  * A host made of namespaces, an overlay of this machine's root and a real sshd. Needs root on Linux. The kernel takes all of
  * it away when its process 1 ends, and kills that when the thread that called this ends, however it ends.

@@ -5,11 +5,11 @@ import { createRunFolder } from '../run-folder.ts';
 import { type ContainerEngine, buildHostImage, findContainerEngine, startContainerHost } from './container-host.ts';
 import type { Host, HostKind, HostSpec } from './host.ts';
 import { IMITATION_NOTICE, startImitationHost } from './imitation-host.ts';
-import { startNamespaceHost } from './namespace-host.ts';
+import { canMakeNamespaces, startNamespaceHost } from './namespace-host.ts';
 import { openHostNetwork } from './network.ts';
 
 export interface StartHostsOptions {
-  /** `auto` takes namespaces where this is root on Linux, else containers where they work, else the imitation. */
+  /** `auto` takes namespaces where this is root on Linux and may make them, else containers where they work, else the imitation. */
   readonly kind: HostKind | 'auto';
   readonly hosts: readonly HostSpec[];
   /** A line as in `authorized_keys`. */
@@ -69,10 +69,9 @@ export async function startHosts(options: StartHostsOptions): Promise<Hosts> {
 }
 
 async function makerFor(options: StartHostsOptions): Promise<Maker> {
-  const isRootOnLinux = process.platform === 'linux' && process.getuid?.() === 0;
   switch (options.kind) {
     case 'auto': {
-      if (isRootOnLinux) return await namespaceMaker(options);
+      if (await canMakeNamespaces()) return await namespaceMaker(options);
       const engine = options.containerEngine ?? (await findContainerEngine());
       if (engine === undefined) return imitationMaker(options);
       try {
@@ -83,7 +82,11 @@ async function makerFor(options: StartHostsOptions): Promise<Maker> {
       }
     }
     case 'namespace':
-      if (!isRootOnLinux) throw new AppError('needs-root', 'namespace hosts need root on Linux');
+      if (!(await canMakeNamespaces()))
+        throw new AppError(
+          'needs-root',
+          'namespace hosts need root on Linux; in a container it must be a privileged one',
+        );
       return await namespaceMaker(options);
     case 'container': {
       const engine = options.containerEngine ?? (await findContainerEngine());

@@ -18,24 +18,30 @@ export function loadKubeConfig(options: {
 }): KubeConfig {
   const { file, env } = options;
   const config = new KubeConfig();
-  const home = path.join(env.HOME ?? '', '.kube', 'config');
-  const source =
-    file ??
-    (env.KUBERNETES_SERVICE_HOST && existsSync(SERVICE_ACCOUNT_TOKEN) ? 'in-cluster' : (env.KUBECONFIG ?? home));
-  if (source === 'in-cluster') {
+  if (file === undefined && env.KUBERNETES_SERVICE_HOST && existsSync(SERVICE_ACCOUNT_TOKEN)) {
     config.loadFromCluster();
     return config;
   }
-  if (!existsSync(source)) {
+  const files = file === undefined ? listed(env) : [file];
+  const present = files.filter((candidate) => existsSync(candidate));
+  const source = files.join(path.delimiter);
+  if (present.length === 0) {
     throw new AppError(
       'kubernetes.config',
       `no kubeconfig at ${source}: give --kubeconfig FILE, set KUBECONFIG, or run in a Pod`,
     );
   }
-  try {
-    config.loadFromFile(source);
-  } catch (error) {
-    throw new AppError('kubernetes.config', `${source} is not a kubeconfig: ${messageOf(error)}`, { cause: error });
+  for (const candidate of present) {
+    const one = new KubeConfig();
+    try {
+      one.loadFromFile(candidate);
+      config.mergeConfig(one, true);
+    } catch (error) {
+      throw new AppError('kubernetes.config', `${candidate} is not a kubeconfig: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+    config.currentContext ||= one.currentContext;
   }
   if (config.getCurrentCluster() === null) {
     throw new AppError(
@@ -44,4 +50,10 @@ export function loadKubeConfig(options: {
     );
   }
   return config;
+}
+
+/** A list, of which those that are there are merged (kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig). */
+function listed(env: Readonly<Record<string, string | undefined>>): string[] {
+  const files = (env.KUBECONFIG ?? '').split(path.delimiter).filter((file) => file !== '');
+  return files.length > 0 ? files : [path.join(env.HOME ?? '', '.kube', 'config')];
 }

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { mustRun } from '#sandbox/hosts/command.ts';
 import { type Host, type HostSpec, NO_SUDO, ROOT, SUDOER } from '#sandbox/hosts/host.ts';
 import { type Hosts, startHosts } from '#sandbox/hosts/start-hosts.ts';
 import { type OpenSsh, createOpenSsh } from './openssh.ts';
@@ -41,6 +42,17 @@ function host(name: (typeof SPECS)[number]['name']): Host {
   if (found === undefined) throw new Error(`no host ${name}`);
   return found;
 }
+
+test('root that may make no namespaces, as in a plain container, is told what it takes', async () => {
+  const module = JSON.stringify(import.meta.resolve('#sandbox/hosts/start-hosts.ts'));
+  const program = `
+    import { startHosts } from ${module};
+    await startHosts({ kind: 'namespace', hosts: [], adminPublicKey: 'none', progress: () => {} }).catch((error) => console.log(error.message));`;
+  const node = [process.execPath, '--input-type=module-typescript', '--eval', program];
+  expect(await mustRun('setpriv', ['--bounding-set', '-sys_admin', ...node])).toBe(
+    'namespace hosts need root on Linux; in a container it must be a privileged one\n',
+  );
+});
 
 describe('a host', () => {
   test('lets its admin in with the key, over IPv4 and IPv6', async () => {
