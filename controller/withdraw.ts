@@ -181,7 +181,9 @@ async function markedTaskRuns(client: KubeClient): Promise<TaskRunView[]> {
   const views: TaskRunView[] = [];
   let token: string | undefined;
   do {
-    const page = await client.list(PATH.taskRuns(), { limit: 500, continue: token });
+    const page = await ignoreNotFound(client.list(PATH.taskRuns(), { limit: 500, continue: token }));
+    // Tekton was removed before us, and its TaskRuns with it.
+    if (page === null) return [];
     views.push(...page.items.map(viewOf).filter((view) => unmarkPatch(view) !== null));
     token = page.metadata.continue || undefined;
   } while (token !== undefined);

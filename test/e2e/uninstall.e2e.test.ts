@@ -15,7 +15,7 @@ import { createLog } from '#shared/log.ts';
 import { ANNOTATION, DEFAULT_NAMESPACE, FINALIZER, HOST_CONFIG_NAME, LABEL } from '#shared/names.ts';
 import { buildRegistration } from '#webhook/registration.ts';
 
-import { BUILDS, taskRun } from './support/builds.ts';
+import { BUILDS, taskRun, until } from './support/builds.ts';
 
 const REGISTRATION = PATH.mutatingWebhookConfigurations('multi-platform-controller');
 const HOSTS_WITHIN_MS = 150_000;
@@ -235,4 +235,16 @@ test('a TaskRun that somebody else changes meanwhile is let go all the same', as
   await changing;
   const { metadata } = await client.get<KubeObject>(PATH.taskRuns(BUILDS, 'changing'));
   expect(metadata.finalizers).toBeUndefined();
+});
+
+test('where Tekton was removed before, there are no TaskRuns to let go', async () => {
+  for (const { metadata } of (await client.list<KubeObject>(PATH.taskRuns(BUILDS))).items)
+    await client.patch(PATH.taskRuns(BUILDS, metadata.name), { metadata: { finalizers: null } });
+  const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
+  await client.delete(`${crds}/taskruns.tekton.dev`);
+  await until(
+    'TaskRuns to be unknown',
+    async () => (await ignoreNotFound(client.list(PATH.taskRuns()))) === null || null,
+  );
+  expect(await withdraw(options({ '10.0.0.1': [], '10.0.0.9': [] }))).toEqual({ hostsLeft: [] });
 });
