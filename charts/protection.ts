@@ -6,8 +6,12 @@ import { MATCH_CONDITIONS } from '#webhook/registration.ts';
 
 export const PROTECTION_FILE = 'charts/multi-platform-controller/files/protection.yaml';
 
-/** The chart puts the namespace of the installation in its place. */
+/** The chart puts the namespace of the installation in the place of `NAMESPACE`. */
 const CONTROLLER = 'system:serviceaccount:NAMESPACE:multi-platform-controller';
+const WEBHOOK = `${CONTROLLER}-webhook`;
+
+/** As in the chart's _helpers.tpl. */
+export const CERTIFICATE_SECRET = 'multi-platform-controller-webhook-certificate';
 
 /**
  * Who may write marks: whoever RBAC lets `write` a resource that does not exist. The chart's ClusterRole gives that to the controller, and
@@ -23,6 +27,9 @@ interface PolicySpec {
   validations: { expression: string; message?: string; messageExpression?: string; reason: string }[];
 }
 
+/** It is for the chart to leave out where the webhook makes no certificate. */
+const CERTIFICATE_POLICY = 'certificate';
+
 /** Specs of ValidatingAdmissionPolicies; `name` goes behind the name of the installation. */
 export function protectionPolicies(): { name: string; spec: PolicySpec }[] {
   return [
@@ -36,6 +43,15 @@ export function protectionPolicies(): { name: string; spec: PolicySpec }[] {
           ` ? oldObject.metadata.name.startsWith(${quote(SECRET_PREFIX)})` +
           ` : has(object.metadata.name) && object.metadata.name.startsWith(${quote(SECRET_PREFIX)}) && object.type == "Opaque"`,
         message: `the controller makes and deletes only Opaque Secrets called ${SECRET_PREFIX}…`,
+      }),
+    },
+    {
+      name: CERTIFICATE_POLICY,
+      spec: confinement({
+        by: WEBHOOK,
+        rule: { apiGroups: [''], apiVersions: ['v1'], operations: ['CREATE'], resources: ['secrets'] },
+        expression: `has(object.metadata.name) && object.metadata.name == ${quote(CERTIFICATE_SECRET)} && object.type == "Opaque"`,
+        message: `the webhook makes only the Opaque Secret ${CERTIFICATE_SECRET}`,
       }),
     },
     {
@@ -119,18 +135,25 @@ function marks(): PolicySpec {
   };
 }
 
-/** What the controller may do beyond what RBAC can say, should somebody get hold of its token. */
+/** What RBAC cannot say of a ServiceAccount of ours, should somebody get hold of its token. */
 function confinement(parts: {
+  /** The controller's where nobody is named. */
+  by?: string;
   rule: object;
   variables?: PolicySpec['variables'];
   expression: string;
   message: string;
 }): PolicySpec {
-  const { rule, variables, expression, message } = parts;
+  const { by = CONTROLLER, rule, variables, expression, message } = parts;
   return {
     failurePolicy: 'Fail',
     matchConstraints: { matchPolicy: 'Equivalent', resourceRules: [rule] },
-    matchConditions: [{ name: 'by-the-controller', expression: `request.userInfo.username == ${quote(CONTROLLER)}` }],
+    matchConditions: [
+      {
+        name: by === CONTROLLER ? 'by-the-controller' : 'by-the-webhook',
+        expression: `request.userInfo.username == ${quote(by)}`,
+      },
+    ],
     ...(variables && { variables }),
     validations: [{ expression, message, reason: 'Forbidden' }],
   };

@@ -93,7 +93,8 @@ export function pairToServe(
   return staged ? state.newest : state.previous;
 }
 
-function holds(bundle: string, ca: string): boolean {
+/** True where the CA is one of those in the bundle. Both PEM. */
+export function holds(bundle: string, ca: string): boolean {
   const [wanted] = parseCertificates(ca);
   return wanted !== undefined && parseCertificates(bundle).some((certificate) => certificate.raw.equals(wanted.raw));
 }

@@ -5,7 +5,9 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import tls from 'node:tls';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { ignoreNotFound } from '#shared/kubernetes/errors.ts';
+import { KubeConfig } from '@kubernetes/client-node';
+import { KubeClient } from '#shared/kubernetes/client.ts';
+import { ignoreNotFound, KubeError } from '#shared/kubernetes/errors.ts';
 import type { Secret } from '#shared/kubernetes/objects.ts';
 import { PATH } from '#shared/kubernetes/paths.ts';
 import { DEFAULT_NAMESPACE } from '#shared/names.ts';
@@ -136,6 +138,17 @@ async function untilTrustedCas(count: number): Promise<void> {
   });
 }
 
+async function wipeCaBundle(): Promise<void> {
+  await cluster.client.patch(CONFIGURATION, [{ op: 'remove', path: '/webhooks/0/clientConfig/caBundle' }], 'json');
+}
+
+/** How long it took, ms. */
+async function untilTrusted(ca: string | undefined): Promise<number> {
+  const startMs = performance.now();
+  await until('the caBundle is back', async () => (await casTrusted()).some((trusted) => trusted === ca));
+  return performance.now() - startMs;
+}
+
 async function corrupt(key: string, value: string): Promise<void> {
   await cluster.client.patch(SECRET, { data: { [key]: Buffer.from(value).toString('base64') } });
 }
@@ -162,11 +175,8 @@ describe('three replicas that serve', () => {
     const trusted = await casTrusted();
     let tookMs = 0;
     const failures = await failuresDuring(async () => {
-      const wiped = [{ op: 'remove', path: '/webhooks/0/clientConfig/caBundle' }];
-      await cluster.client.patch(CONFIGURATION, wiped, 'json');
-      const startMs = performance.now();
-      await until('the caBundle is back', async () => (await casTrusted()).length > 0);
-      tookMs = performance.now() - startMs;
+      await wipeCaBundle();
+      tookMs = await untilTrusted(trusted[0]);
     });
     expect(await casTrusted()).toEqual(trusted);
     expect(tookMs).toBeLessThan(1000);
@@ -179,6 +189,23 @@ describe('three replicas that serve', () => {
     await cluster.client.create(CONFIGURATIONS, buildRegistration({ server: service, failurePolicy: 'Fail' }));
     const failures = await failuresDuring(untilAllReady);
     expect(failures.length).toBeLessThanOrEqual(1);
+  });
+
+  test('come back with the Secret deleted and the caBundle wiped, and so does one that starts only then', async () => {
+    const [oldCa] = await casInSecret();
+    let tookMs = 0;
+    const failures = await failuresDuring(async () => {
+      await cluster.client.delete(SECRET);
+      await wipeCaBundle();
+      tookMs = await untilTrusted(oldCa);
+      const fresh = await startReplica(cluster, clock);
+      replicas.push(fresh);
+      await until('the new replica is ready', () => fresh.notReady() === null);
+    });
+    // Keys may be under way for the first event when the second comes.
+    expect(tookMs).toBeLessThan(3000);
+    expect(failures.length).toBeLessThanOrEqual(2);
+    expect(await casInSecret()).toHaveLength(2);
   });
 
   test.each<[string, () => Promise<unknown>]>([
@@ -237,6 +264,59 @@ describe('three replicas that serve', () => {
       }
     });
     expect(failures).toEqual([]);
+  }, 30_000);
+});
+
+describe('with the rights that the chart gives', () => {
+  let client: KubeClient;
+  beforeAll(() => {
+    const config = new KubeConfig();
+    config.loadFromFile(cluster.webhookKubeconfig);
+    client = new KubeClient({ config });
+  });
+  afterAll(() => client.close());
+  const make = (name: string, type = 'Opaque'): Promise<number> => {
+    const secret = { metadata: { name, annotations: { 'kubernetes.io/service-account.name': 'default' } }, type };
+    return client.create<Secret>(PATH.secrets(DEFAULT_NAMESPACE), secret, { dryRun: 'All' }).then(
+      () => 201,
+      (error: unknown) => (error instanceof KubeError ? error.status : 0),
+    );
+  };
+
+  test('its own Secret can be made, and no other', async () => {
+    await ignoreNotFound(cluster.client.delete(SECRET));
+    expect(await make(SECRET_NAME)).toBe(201);
+    expect(await make('another')).toBe(403);
+    expect(await make(SECRET_NAME, 'kubernetes.io/service-account-token')).toBe(403);
+  });
+
+  test('but without protection, what was lost cannot be made: it serves on, and goes on when somebody else makes it', async () => {
+    await cluster.giveRights({ protection: { enabled: false } });
+    try {
+      await until('the right is gone', async () => (await make(SECRET_NAME)) === 403);
+      await startAll();
+      await untilAllReady();
+      const [ca] = await casInSecret();
+      const served = await certificatesServed();
+      const failures = await failuresDuring(async () => {
+        await cluster.client.delete(SECRET);
+        const says = 'Secret cannot be written';
+        await until('each says so', () => replicas.every(({ log }) => log.join('').includes(says)));
+        await wipeCaBundle();
+        expect(await untilTrusted(ca)).toBeLessThan(1000);
+      });
+      expect(failures.length).toBeLessThanOrEqual(1);
+      expect(await certificatesServed()).toEqual(served);
+
+      // As an upgrade of the chart makes it: empty.
+      const lost = await failuresDuring(async () => {
+        await cluster.giveRights({ protection: { enabled: false } });
+        await untilTrustedCas(2);
+      });
+      expect(lost).toEqual([]);
+    } finally {
+      await cluster.giveRights({});
+    }
   }, 30_000);
 });
 

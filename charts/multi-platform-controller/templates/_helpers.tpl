@@ -9,6 +9,10 @@
 {{- define "mpc.policyEnabled" -}}
 {{- if and .Values.webhook.enabled (eq .Values.webhook.mode "policy") }}true{{ end }}
 {{- end }}
+{{/* The webhook makes its own certificate. */}}
+{{- define "mpc.selfSigned" -}}
+{{- if and (include "mpc.serverEnabled" .) (eq .Values.webhook.certificate "self") }}true{{ end }}
+{{- end }}
 {{- define "mpc.certManager" -}}
 {{- if and (include "mpc.serverEnabled" .) (eq .Values.webhook.certificate "cert-manager") }}true{{ end }}
 {{- end }}

@@ -4,6 +4,7 @@ import { ensureTool } from '#sandbox/control-plane/binaries.ts';
 import { mustRun, runCommand } from '#sandbox/hosts/command.ts';
 import type { ExecResult } from '#sandbox/hosts/host.ts';
 import { parseAllDocuments } from 'yaml';
+import type { KubeClient } from '#shared/kubernetes/client.ts';
 import type { KubeObject } from '#shared/kubernetes/objects.ts';
 
 export const CHART = path.join(import.meta.dirname, '..', '..', '..', 'charts', 'multi-platform-controller');
@@ -34,4 +35,21 @@ export function objectsOf(manifest: string): KubeObject[] {
   return parseAllDocuments(manifest)
     .map((document): unknown => document.toJS())
     .filter((object) => object !== null) as KubeObject[];
+}
+
+interface Resources {
+  resources: { name: string; kind: string; namespaced: boolean }[];
+}
+
+/** The path to which an object of this kind is posted. `namespace` is for one that names none. */
+export async function collectionOf(
+  client: KubeClient,
+  { apiVersion = '', kind, metadata }: KubeObject,
+  namespace = 'default',
+): Promise<string> {
+  const root = apiVersion === 'v1' ? '/api/v1' : `/apis/${apiVersion}`;
+  const { resources } = await client.request<Resources>('GET', root);
+  const found = resources.find((resource) => resource.kind === kind && !resource.name.includes('/'));
+  if (found === undefined) throw new Error(`the API server knows no ${kind}`);
+  return `${root}${found.namespaced ? `/namespaces/${metadata.namespace ?? namespace}` : ''}/${found.name}`;
 }

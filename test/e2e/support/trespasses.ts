@@ -146,6 +146,16 @@ export const TRESPASSES: Readonly<Record<'controller' | 'webhook', readonly Tres
     ['read TaskRuns', 'GET', '/apis/tekton.dev/v1/taskruns'],
     ['mark a TaskRun', 'PATCH', PATH.taskRuns(BUILDS, 'victim'), { metadata: { labels: { a: 'b' } } }],
     ['create a Secret beside its own', 'POST', PATH.secrets(OWN), meta('s')],
+    ['create a Secret with a generated name', 'POST', PATH.secrets(OWN), { metadata: { generateName: 's-' } }],
+    [
+      'create a token under the name of its own Secret',
+      'POST',
+      PATH.secrets(OWN),
+      {
+        ...meta(CERTIFICATE, { annotations: { 'kubernetes.io/service-account.name': NAME } }),
+        type: 'kubernetes.io/service-account-token',
+      },
+    ],
     ["create a TaskRun's Secret", 'POST', PATH.secrets(BUILDS), meta(`${SECRET_PREFIX}victim`)],
     ['list the Secrets of its namespace', 'GET', PATH.secrets(OWN)],
     ['delete its own Secret', 'DELETE', PATH.secrets(OWN, CERTIFICATE)],

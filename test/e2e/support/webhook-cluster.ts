@@ -1,5 +1,8 @@
 import { createServer, connect, type Socket } from 'node:net';
 import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KubeConfig } from '@kubernetes/client-node';
 import { Registry } from 'prom-client';
@@ -13,8 +16,13 @@ import { DEFAULT_NAMESPACE } from '#shared/names.ts';
 import { CONFIGURATION_NAME } from '#webhook/registration.ts';
 import { startWebhook, type Webhook } from '#webhook/webhook.ts';
 
+import { CHART, collectionOf, objectsOf, useHelm } from './helm.ts';
+import { tokenOf } from './pod-stand-in.ts';
+
 export const TENANT = 'tenant';
-export const SECRET_NAME = 'webhook-certificate';
+const SERVICE_ACCOUNT = 'multi-platform-controller-webhook';
+const CERTIFICATE_POLICY = 'multi-platform-controller-certificate';
+export const SECRET_NAME = `${SERVICE_ACCOUNT}-certificate`;
 export const CONFIGURATIONS = '/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations';
 export const CONFIGURATION = `${CONFIGURATIONS}/${CONFIGURATION_NAME}`;
 
@@ -34,59 +42,54 @@ export function taskRun(platform?: string, metadata: Record<string, unknown> = {
   };
 }
 
-/** All that the webhook's ServiceAccount may do. */
-const ROLE = [
-  {
-    apiGroups: [''],
-    resources: ['secrets'],
-    resourceNames: [SECRET_NAME],
-    verbs: ['get', 'list', 'watch', 'update'],
-  },
-  // The API server does not know the name of an object that is being created.
-  { apiGroups: [''], resources: ['secrets'], verbs: ['create'] },
-];
-const CLUSTER_ROLE = [
-  {
-    apiGroups: ['admissionregistration.k8s.io'],
-    resources: ['mutatingwebhookconfigurations'],
-    resourceNames: [CONFIGURATION_NAME],
-    verbs: ['get', 'list', 'watch', 'patch'],
-  },
-];
-
 export interface WebhookCluster {
   controlPlane: ControlPlane;
   /** May do everything. */
   client: KubeClient;
-  /** For a user who may do what the webhook's ServiceAccount may, and no more. */
+  /** With a token of the webhook's ServiceAccount. */
   webhookKubeconfig: string;
+  /** Those of the chart with other values. */
+  giveRights(values: object): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** A control plane with the namespaces `multi-platform-controller` and {@link TENANT}, and the webhook's rights. */
+/** A control plane with the namespaces `multi-platform-controller` and {@link TENANT}, and the webhook's rights as the chart gives them. */
 export async function startWebhookCluster({ auditLog = false } = {}): Promise<WebhookCluster> {
   const progress = { step: () => {}, update: () => {} };
   const assets = await ensureControlPlaneAssets({ env: process.env, progress });
   const controlPlane = await startControlPlane({ assets, progress, auditLog });
   const { client } = controlPlane;
   for (const name of [DEFAULT_NAMESPACE, TENANT]) await client.create('/api/v1/namespaces', { metadata: { name } });
-  const rbac = '/apis/rbac.authorization.k8s.io/v1';
-  const inNamespace = `${rbac}/namespaces/${DEFAULT_NAMESPACE}`;
-  const subjects = [{ kind: 'User', apiGroup: 'rbac.authorization.k8s.io', name: 'webhook' }];
-  const metadata = { name: 'webhook' };
-  const create = (path: string, object: Record<string, unknown>): Promise<KubeObject> =>
-    client.create<KubeObject>(path, { metadata, ...object });
-  const refer = (kind: string): object => ({ apiGroup: 'rbac.authorization.k8s.io', kind, name: 'webhook' });
-  await create(`${inNamespace}/roles`, { rules: ROLE });
-  await create(`${inNamespace}/rolebindings`, { subjects, roleRef: refer('Role') });
-  await create(`${rbac}/clusterroles`, { rules: CLUSTER_ROLE });
-  await create(`${rbac}/clusterrolebindings`, { subjects, roleRef: refer('ClusterRole') });
+  const folder = await mkdtemp(path.join(tmpdir(), 'webhook-cluster-'));
+  const giveRights = async (values: object): Promise<void> => {
+    for (const object of await renderedRights(controlPlane.kubeconfigPath, folder, values)) {
+      const query = { fieldManager: 'helm', force: true };
+      await client.patch(`${await collectionOf(client, object)}/${object.metadata.name}`, object, 'apply', query);
+    }
+  };
+  await giveRights({});
+  const token = await tokenOf(controlPlane, DEFAULT_NAMESPACE, SERVICE_ACCOUNT);
   return {
     controlPlane,
     client,
-    webhookKubeconfig: await controlPlane.kubeconfigFor({ user: 'webhook' }),
-    stop: () => controlPlane.stop(),
+    webhookKubeconfig: await controlPlane.kubeconfigFor({ token }),
+    giveRights,
+    stop: async () => {
+      await controlPlane.stop();
+      await rm(folder, { recursive: true, force: true });
+    },
   };
+}
+
+/** ServiceAccount, Secret, roles with their bindings, and the policy that confines them. */
+async function renderedRights(kubeconfig: string, folder: string, values: object): Promise<KubeObject[]> {
+  const helm = await useHelm({ kubeconfig, folder });
+  const objects = objectsOf(await helm.must(['template', 'mpc', CHART, '--namespace', DEFAULT_NAMESPACE], values));
+  const kinds = /^(ServiceAccount|Secret|(Cluster)?Role(Binding)?)$/;
+  return objects.filter(
+    ({ kind = '', metadata: { name } }) =>
+      (name.startsWith(SERVICE_ACCOUNT) && kinds.test(kind)) || name === CERTIFICATE_POLICY,
+  );
 }
 
 export interface Replica extends Webhook {
