@@ -6,9 +6,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 import { mustRun } from '#sandbox/hosts/command.ts';
 import type { Host } from '#sandbox/hosts/host.ts';
+import type { KubeObject } from '#shared/kubernetes/objects.ts';
 
 import { onHost, startHostFixture, type HostFixture } from './host-fixture.ts';
-import { useHelm } from './support/helm.ts';
+import { CHART, objectsOf, useHelm } from './support/helm.ts';
 
 const DOCS = path.join(import.meta.dirname, '..', '..', 'docs');
 const textOf = (page: string): Promise<string> => readFile(path.join(DOCS, `${page}.md`), 'utf8');
@@ -48,7 +49,7 @@ test('rendering refuses a wrong list of hosts without a cluster, and takes what 
   const [command = ''] = /helm template .*--values my-values\.yaml/.exec(await textOf('migrating')) ?? [];
   const args = command
     .replace('my-values.yaml', file)
-    .replace(' charts/', ` ${path.join(DOCS, '..', 'charts')}/`)
+    .replace('charts/multi-platform-controller', CHART)
     .split(' ')
     .slice(1);
   await writeFile(file, values);
@@ -56,6 +57,22 @@ test('rendering refuses a wrong list of hosts without a cluster, and takes what 
   await writeFile(file, values.replace('- ssh-ed25519', '- HOST ssh-ed25519'));
   expect(await helm.run(args)).toMatchObject({ code: 1, stderr: expect.stringContaining('/hosts/0/hostKeys/0') });
 });
+
+test('Pods have the labels by which the docs and the notes of the chart ask for their logs', async () => {
+  const helm = await useHelm({ kubeconfig: '/nonexistent', folder });
+  const pages = await Promise.all(['install', 'operations'].map(textOf));
+  const notes = await readFile(path.join(CHART, 'templates', 'NOTES.txt'), 'utf8');
+  const logs = [...pages, notes].flatMap((text) => text.replaceAll('\n  --', ' --').match(/kubectl logs .*/g) ?? []);
+  const asked = logs.flatMap((line) => /(?:--selector|-l) ([^\s`]+)/.exec(line)?.[1] ?? []);
+  const rendered = objectsOf(await helm.must(['template', CHART])) as Workload[];
+  const labels = rendered.flatMap(({ spec }) => Object.entries(spec?.template?.metadata.labels ?? {}));
+  expect(asked.length).toBe(4);
+  for (const selector of asked) expect(labels.map((pair) => pair.join('='))).toContain(selector);
+});
+
+interface Workload extends KubeObject {
+  spec?: { template?: KubeObject };
+}
 
 describe('a host that is prepared as docs/install.md says', () => {
   let fixture: HostFixture;
