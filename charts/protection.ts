@@ -62,8 +62,7 @@ export function protectionPolicies(): { name: string; spec: PolicySpec }[] {
         expression: [
           'object.spec == oldObject.spec',
           'variables.labels == variables.oldLabels',
-          `variables.annotations.all(k, k == ${quote(ANNOTATION.secretReady)} || ${isSame('annotations', 'oldAnnotations')})`,
-          'variables.oldAnnotations.all(k, k in variables.annotations)',
+          ...onlyOurs('annotations', [ANNOTATION.secretReady]),
           ...['finalizers', 'ownerReferences'].map(unchanged),
         ].join(' &&\n'),
         message: `the controller writes nothing on a Pod but the annotation ${ANNOTATION.secretReady}`,
@@ -73,8 +72,15 @@ export function protectionPolicies(): { name: string; spec: PolicySpec }[] {
       name: 'taskruns',
       spec: confinement({
         rule: { apiGroups: ['tekton.dev'], apiVersions: ['v1'], operations: ['UPDATE'], resources: ['taskruns'] },
-        expression: ['object.spec == oldObject.spec', unchanged('ownerReferences')].join(' &&\n'),
-        message: 'the controller writes nothing on a TaskRun but labels, annotations and finalizers',
+        variables: [mapOf('labels'), mapOf('annotations'), oldMapOf('labels'), oldMapOf('annotations')],
+        expression: [
+          'object.spec == oldObject.spec',
+          unchanged('ownerReferences'),
+          ...onlyOurs('labels', RESERVED_LABELS),
+          ...onlyOurs('annotations', RESERVED_ANNOTATIONS),
+          `${finalizersOfOthers('object')} == ${finalizersOfOthers('oldObject')}`,
+        ].join(' &&\n'),
+        message: 'the controller writes nothing on a TaskRun but its own labels, annotations and finalizer',
       }),
     },
   ];
@@ -163,6 +169,20 @@ function confinement(parts: {
 function isSame(map: string, oldMap: string): string {
   const [now, before] = [`variables.${map}`, `variables.${oldMap}`];
   return `(k in ${now}) == (k in ${before}) && (!(k in ${now}) || ${now}[k] == ${before}[k])`;
+}
+
+/** Nothing is different but `ours`. */
+function onlyOurs(map: 'labels' | 'annotations', ours: readonly string[]): string[] {
+  const old = `old${capital(map)}`;
+  return [
+    `variables.${map}.all(k, k in ${list(ours)} || ${isSame(map, old)})`,
+    `variables.${old}.all(k, k in ${list(ours)} || k in variables.${map})`,
+  ];
+}
+
+/** In their order. */
+function finalizersOfOthers(object: string): string {
+  return `(has(${object}.metadata.finalizers) ? ${object}.metadata.finalizers.filter(f, f != ${quote(FINALIZER)}) : [])`;
 }
 
 function mapOf(map: string): { name: string; expression: string } {

@@ -102,7 +102,9 @@ describe('with a token of', () => {
       metadata: { name: 'of-a-tenant', annotations: { note: 'a' }, labels: { app: 'a' } },
       spec: { nodeName: 'nowhere', containers: [{ name: 'c', image: 'i' }] },
     });
-    await client.create(PATH.taskRuns(BUILDS), taskRun({ name: 'victim', platform: null }));
+    const victim = taskRun({ name: 'victim', platform: null });
+    const metadata = { labels: { app: 'a' }, annotations: { note: 'a' }, finalizers: ['a.b/c'] };
+    await client.create(PATH.taskRuns(BUILDS), { ...victim, metadata: { ...victim.metadata, ...metadata } });
   });
 
   test.each(['controller', 'webhook'] as const)('the %s nobody can do what is not its work', async (who) => {
@@ -128,6 +130,17 @@ describe('with a token of', () => {
     const nudge = { metadata: { annotations: { [ANNOTATION.secretReady]: 'true' } } };
     const nudged = await controller.patch<KubeObject>(PATH.pods(BUILDS, 'of-a-tenant'), nudge);
     expect(nudged.metadata.annotations).toEqual({ note: 'a', [ANNOTATION.secretReady]: 'true' });
+    // The finalizer not last, as where others came later.
+    const marks = {
+      labels: { [LABEL.assignedHost]: 'b' },
+      annotations: { [ANNOTATION.error]: 'no host' },
+      finalizers: [FINALIZER, 'a.b/c'],
+    };
+    const path = PATH.taskRuns(BUILDS, 'victim');
+    expect((await controller.patch<KubeObject>(path, { metadata: marks })).metadata.finalizers).toHaveLength(2);
+    const off = { labels: { [LABEL.assignedHost]: null }, finalizers: ['a.b/c'] };
+    const { metadata } = await controller.patch<KubeObject>(path, { metadata: off });
+    expect(metadata).toMatchObject({ labels: { app: 'a' }, finalizers: ['a.b/c'] });
   });
 });
 
@@ -249,6 +262,7 @@ describe('marks on a TaskRun', () => {
   });
 
   afterAll(async () => {
+    await sandbox.client.patch(PATH.taskRuns(BUILDS, 'victim'), { metadata: { finalizers: null } });
     for (const name of ['plain', 'marked', 'victim']) await builds(sandbox).delete(name);
     await builds(sandbox).gone('marked');
   });

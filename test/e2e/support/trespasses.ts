@@ -1,6 +1,6 @@
 import { ADMIN_KEY_SECRET } from '#sandbox/sandbox.ts';
 import { PATH } from '#shared/kubernetes/paths.ts';
-import { DEFAULT_NAMESPACE, SECRET_PREFIX } from '#shared/names.ts';
+import { DEFAULT_NAMESPACE, FINALIZER, SECRET_PREFIX } from '#shared/names.ts';
 
 import { BUILDS } from './builds.ts';
 
@@ -8,6 +8,7 @@ const OWN = DEFAULT_NAMESPACE;
 const NAME = 'multi-platform-controller';
 const CERTIFICATE = `${NAME}-webhook-certificate`;
 const ADMISSION = '/apis/admissionregistration.k8s.io/v1';
+const VICTIM = PATH.taskRuns(BUILDS, 'victim');
 const RBAC = '/apis/rbac.authorization.k8s.io/v1';
 const APPS = `/apis/apps/v1/namespaces/${OWN}`;
 
@@ -48,8 +49,8 @@ const ANYWHERE: readonly Trespass[] = [
   ['run a command in a Pod', 'POST', `${PATH.pods(BUILDS, 'of-a-tenant')}/exec?command=id`],
   ['delete a Pod', 'DELETE', PATH.pods(BUILDS, 'of-a-tenant')],
   ['create a TaskRun', 'POST', PATH.taskRuns(BUILDS), { ...meta('t'), spec: {} }],
-  ['delete a TaskRun', 'DELETE', PATH.taskRuns(BUILDS, 'victim')],
-  ['write the status of a TaskRun', 'PATCH', `${PATH.taskRuns(BUILDS, 'victim')}/status`, { status: {} }],
+  ['delete a TaskRun', 'DELETE', VICTIM],
+  ['write the status of a TaskRun', 'PATCH', `${VICTIM}/status`, { status: {} }],
   ['list namespaces', 'GET', '/api/v1/namespaces'],
   ['read another namespace', 'GET', PATH.namespace(BUILDS)],
   ['change its own namespace', 'PATCH', PATH.namespace(OWN), { metadata: { labels: { a: 'b' } } }],
@@ -131,20 +132,35 @@ export const TRESPASSES: Readonly<Record<'controller' | 'webhook', readonly Tres
       { metadata: { annotations: { note: null } } },
     ],
     ['put a finalizer on a Pod', 'PATCH', PATH.pods(BUILDS, 'of-a-tenant'), { metadata: { finalizers: ['a.b/c'] } }],
-    ['change what a TaskRun does', 'PATCH', PATH.taskRuns(BUILDS, 'victim'), { spec: { serviceAccountName: 'admin' } }],
+    ['change what a TaskRun does', 'PATCH', VICTIM, { spec: { serviceAccountName: 'admin' } }],
     [
       'give a TaskRun an owner',
       'PATCH',
-      PATH.taskRuns(BUILDS, 'victim'),
+      VICTIM,
       {
         metadata: { ownerReferences: [{ apiVersion: 'v1', kind: 'Pod', name: 'p', uid: 'u' }] },
       },
     ],
+    ['put a label on a TaskRun', 'PATCH', VICTIM, { metadata: { labels: { team: 'b' } } }],
+    ['change a label of a TaskRun', 'PATCH', VICTIM, { metadata: { labels: { app: 'b' } } }],
+    ['take a label off a TaskRun', 'PATCH', VICTIM, { metadata: { labels: { app: null } } }],
+    [
+      'sign a TaskRun',
+      'PATCH',
+      VICTIM,
+      {
+        metadata: { annotations: { 'chains.tekton.dev/signed': 'true' } },
+      },
+    ],
+    ['take an annotation off a TaskRun', 'PATCH', VICTIM, { metadata: { annotations: { note: null } } }],
+    ["take another's finalizer off a TaskRun", 'PATCH', VICTIM, { metadata: { finalizers: null } }],
+    ["replace another's finalizer by its own", 'PATCH', VICTIM, { metadata: { finalizers: [FINALIZER] } }],
+    ["put another's finalizer on a TaskRun", 'PATCH', VICTIM, { metadata: { finalizers: ['a.b/c', 'd.e/f'] } }],
   ],
   webhook: [
     ...ANYWHERE,
     ['read TaskRuns', 'GET', '/apis/tekton.dev/v1/taskruns'],
-    ['mark a TaskRun', 'PATCH', PATH.taskRuns(BUILDS, 'victim'), { metadata: { labels: { a: 'b' } } }],
+    ['mark a TaskRun', 'PATCH', VICTIM, { metadata: { labels: { a: 'b' } } }],
     ['create a Secret beside its own', 'POST', PATH.secrets(OWN), meta('s')],
     ['create a Secret with a generated name', 'POST', PATH.secrets(OWN), { metadata: { generateName: 's-' } }],
     [
