@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 
 import { ANNOTATION, FINALIZER, LABEL } from '#shared/names.ts';
 
@@ -18,7 +18,7 @@ test('keeps what a decision needs and nothing else', () => {
     },
     spec: { params: [{ name: 'PLATFORM', value: 'linux/arm64' }], timeout: '1h30m', retries: 1 },
     status: { podName: 'build-pod', conditions: [{ type: 'Succeeded', status: 'Unknown' }] },
-  } as TaskRun);
+  });
   expect(view).toEqual({
     ...base,
     createdAt: '2026-01-01T00:00:00Z',
@@ -46,26 +46,66 @@ test.each([
   ['500ms', 500],
   ['rubbish', undefined],
 ])('a timeout of %s is %s ms', (timeout, ms) => {
-  expect(viewOf({ metadata: base, spec: { timeout } } as TaskRun).timeoutMs).toBe(ms);
+  expect(viewOf({ metadata: base, spec: { timeout } }).timeoutMs).toBe(ms);
 });
 
-test('never throws, whatever shape spec and status have', () => {
-  const anything = fc.anything({ maxDepth: 4, withNullPrototype: false });
-  const volumes = fc.record({
-    taskSpec: fc.record({
-      volumes: fc.array(fc.record({ secret: fc.option(fc.record({ secretName: fc.string() }), { nil: undefined }) })),
-    }),
+describe('never throws, whatever shape', () => {
+  const anything = fc.anything({ maxDepth: 3, withNullPrototype: true });
+  /** Each key is absent, of the shape that is said, or anything at all. */
+  const shape = (keys: Record<string, fc.Arbitrary<unknown>>): fc.Arbitrary<unknown> =>
+    fc.oneof(
+      anything,
+      fc.record(Object.fromEntries(Object.entries(keys).map(([key, values]) => [key, fc.oneof(anything, values)])), {
+        requiredKeys: [],
+      }),
+    );
+  const list = (of: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> =>
+    fc.oneof(anything, fc.array(fc.oneof(of, anything), { maxLength: 3 }));
+  const name = fc.constantFrom('PLATFORM', 'Succeeded', 'multi-platform-ssh-build', LABEL.targetPlatform);
+  const source = shape({ secret: shape({ name }) });
+  const volume = shape({ secret: shape({ secretName: name }), projected: shape({ sources: list(source) }) });
+  const spec = shape({ params: list(shape({ name, value: anything })), timeout: fc.string(), retries: anything });
+  const status = shape({
+    podName: fc.string(),
+    completionTime: fc.string(),
+    conditions: list(shape({ type: name, status: anything })),
+    taskSpec: shape({ volumes: list(volume) }),
   });
-  fc.assert(
-    fc.property(
-      fc.option(fc.record({ params: fc.array(fc.record({ name: fc.string(), value: anything })) }), { nil: undefined }),
-      fc.option(volumes, { nil: undefined }),
-      (spec, status) => {
-        const view = viewOf({ metadata: base, spec, status } as unknown as TaskRun);
+  const marks = shape({ [LABEL.targetPlatform]: anything, [ANNOTATION.failedHosts]: anything });
+  const metadata = shape({
+    creationTimestamp: anything,
+    deletionTimestamp: anything,
+    finalizers: list(fc.constant(FINALIZER)),
+    labels: marks,
+    annotations: marks,
+  });
+
+  test('its parts have', () => {
+    fc.assert(
+      fc.property(metadata, spec, status, (more, theSpec, theStatus) => {
+        const object = { metadata: { ...Object(more), ...base }, spec: theSpec, status: theStatus } as TaskRun;
+        const view = viewOf(object);
         expect(['unresolved', 'mounted', 'not-mounted']).toContain(view.mount);
-      },
-    ),
-  );
+        for (const text of [...Object.values(view.labels), ...Object.values(view.annotations), ...view.finalizers])
+          expect(typeof text).toBe('string');
+        failedHostsOf(view);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test.each<[unknown]>([
+    ['x'],
+    [{}],
+    [[null]],
+    [[{ secret: 'x' }]],
+    [[{ projected: null }]],
+    [[{ projected: { sources: 'x' } }]],
+    [[{ projected: { sources: [null] } }]],
+    [[{ projected: { sources: [{ secret: null }] } }]],
+  ])('its volumes have: %j', (volumes) => {
+    expect(viewOf({ metadata: base, status: { taskSpec: { volumes } } }).mount).toBe('not-mounted');
+  });
 });
 
 test.each([
@@ -82,6 +122,6 @@ test('of a platform of a megabyte little is kept, and it is still malformed', ()
   const { platform } = viewOf({
     metadata: base,
     spec: { params: [{ name: 'PLATFORM', value: 'a/'.repeat(500_000) }] },
-  } as TaskRun);
+  });
   expect(platform).toEqual({ kind: 'string', value: 'a/'.repeat(100) });
 });

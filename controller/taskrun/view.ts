@@ -11,24 +11,10 @@ import { HOST_NAME } from '#shared/host-config.ts';
 import { cachedMeta, type Cached } from '#shared/kubernetes/reflector.ts';
 import type { KubeObject } from '#shared/kubernetes/objects.ts';
 
-/** The parts of a Tekton v1 TaskRun that we look at; anything may be missing or of another shape than the API says. */
+/** A Tekton v1 TaskRun. The CRD preserves unknown fields, so anything may be of another shape than Tekton's own API says. */
 export interface TaskRun extends KubeObject {
-  spec?: {
-    params?: { name?: string; value?: unknown }[];
-    timeout?: string;
-    retries?: number;
-  };
-  status?: {
-    podName?: string;
-    completionTime?: string;
-    conditions?: { type?: string; status?: string }[];
-    taskSpec?: { volumes?: Volume[] | null };
-  };
-}
-
-interface Volume {
-  secret?: { secretName?: string };
-  projected?: { sources?: { secret?: { name?: string } }[] };
+  spec?: unknown;
+  status?: unknown;
 }
 
 /** The parameter `PLATFORM`: a string, of another type, or not there. */
@@ -61,23 +47,21 @@ const MAX_PLATFORM_LENGTH = 200;
 const KEPT_LABELS: ReadonlySet<string> = new Set(RESERVED_LABELS);
 const KEPT_ANNOTATIONS: ReadonlySet<string> = new Set(RESERVED_ANNOTATIONS);
 
-/** Cuts a TaskRun down to its view. */
-export function viewOf(object: KubeObject): TaskRunView {
-  // The API server's schema for TaskRuns says so, and every access below allows for its absence.
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion
-  const taskRun = object as TaskRun;
+/** Cuts a TaskRun down to its view. Never throws, whatever a TaskRun looks like. */
+export function viewOf(taskRun: TaskRun): TaskRunView {
   const { metadata, spec, status } = taskRun;
-  const finalizers = metadata.finalizers ?? [];
-  const endedAtMs = Date.parse(metadata.deletionTimestamp ?? status?.completionTime ?? '');
+  const finalizers = listOf(metadata.finalizers).filter((finalizer) => typeof finalizer === 'string');
+  const deletedAt = textOf(metadata.deletionTimestamp);
+  const endedAtMs = Date.parse(deletedAt ?? textOf(at(status, 'completionTime')) ?? '');
   return {
-    ...cachedMeta(object),
-    createdAt: metadata.creationTimestamp ?? '',
-    platform: platformOf(taskRun),
+    ...cachedMeta(taskRun),
+    createdAt: textOf(metadata.creationTimestamp) ?? '',
+    platform: platformOf(spec),
     mount: mountOf(taskRun),
-    done: isDone(taskRun),
-    deleting: metadata.deletionTimestamp !== undefined,
+    done: isDone(status),
+    deleting: deletedAt !== undefined,
     endedAtMs: Number.isNaN(endedAtMs) ? undefined : endedAtMs,
-    podName: status?.podName || undefined,
+    podName: textOf(at(status, 'podName')) || undefined,
     finalizers,
     hasFinalizer: finalizers.includes(FINALIZER),
     labels: pick(metadata.labels, KEPT_LABELS),
@@ -99,10 +83,11 @@ export function assignedHostOf(view: TaskRunView): string | undefined {
   return view.labels[LABEL.assignedHost];
 }
 
-function platformOf({ spec }: TaskRun): PlatformParam {
-  const param = spec?.params?.find((candidate) => candidate.name === PLATFORM_PARAM);
+function platformOf(spec: unknown): PlatformParam {
+  const param = listOf(at(spec, 'params')).find((candidate) => at(candidate, 'name') === PLATFORM_PARAM);
   if (param === undefined) return { kind: 'none' };
-  return typeof param.value === 'string' ? { kind: 'string', value: shortened(param.value) } : { kind: 'other' };
+  const value = at(param, 'value');
+  return typeof value === 'string' ? { kind: 'string', value: shortened(value) } : { kind: 'other' };
 }
 
 /** A user's parameter can be a megabyte, and a slice of a string keeps all of it in memory. */
@@ -111,23 +96,26 @@ function shortened(text: string): string {
 }
 
 function mountOf({ metadata, status }: TaskRun): TaskRunView['mount'] {
-  if (status?.taskSpec === undefined) return 'unresolved';
+  const taskSpec = at(status, 'taskSpec');
+  if (taskSpec === undefined) return 'unresolved';
   const wanted = secretName(metadata.name);
-  const mounts = (volume: Volume): boolean =>
-    volume.secret?.secretName === wanted ||
-    (volume.projected?.sources ?? []).some((source) => source.secret?.name === wanted);
-  return (status.taskSpec.volumes ?? []).some(mounts) ? 'mounted' : 'not-mounted';
+  const mounts = (volume: unknown): boolean =>
+    at(at(volume, 'secret'), 'secretName') === wanted ||
+    listOf(at(at(volume, 'projected'), 'sources')).some((source) => at(at(source, 'secret'), 'name') === wanted);
+  return listOf(at(taskSpec, 'volumes')).some(mounts) ? 'mounted' : 'not-mounted';
 }
 
 /** Tekton's own test: the condition `Succeeded` is no longer `Unknown`. A cancelled or timed out TaskRun has it `False`. */
-function isDone({ status }: TaskRun): boolean {
-  const succeeded = status?.conditions?.find((condition) => condition.type === 'Succeeded');
-  return status?.completionTime !== undefined || succeeded?.status === 'True' || succeeded?.status === 'False';
+function isDone(status: unknown): boolean {
+  const succeeded = listOf(at(status, 'conditions')).find((condition) => at(condition, 'type') === 'Succeeded');
+  const outcome = at(succeeded, 'status');
+  return at(status, 'completionTime') !== undefined || outcome === 'True' || outcome === 'False';
 }
 
-function timeoutOf(spec: TaskRun['spec']): number | undefined {
-  const ms = spec?.timeout === undefined ? 0 : goDurationMs(spec.timeout);
-  return ms === 0 ? undefined : ms * (1 + Math.max(0, spec?.retries ?? 0));
+function timeoutOf(spec: unknown): number | undefined {
+  const ms = goDurationMs(textOf(at(spec, 'timeout')) ?? '');
+  const retries = at(spec, 'retries');
+  return ms === 0 ? undefined : ms * (1 + (typeof retries === 'number' ? Math.max(0, retries) : 0));
 }
 
 const GO_UNIT_MS: Readonly<Record<string, number>> = {
@@ -148,6 +136,22 @@ function goDurationMs(text: string): number {
   return ms;
 }
 
-function pick(all: Readonly<Record<string, string>> | undefined, keys: ReadonlySet<string>): Record<string, string> {
-  return Object.fromEntries(Object.entries(all ?? {}).filter(([key]) => keys.has(key)));
+function pick(all: unknown, keys: ReadonlySet<string>): Record<string, string> {
+  const kept = [...keys].map((key) => [key, textOf(at(all, key))] as const);
+  return Object.fromEntries(kept.filter((entry): entry is [string, string] => entry[1] !== undefined));
+}
+
+/** The field of an object; undefined where it is none, has none, or has null there. */
+function at(value: unknown, key: string): unknown {
+  if (typeof value !== 'object' || value === null) return undefined;
+  const field: unknown = Reflect.get(value, key);
+  return field ?? undefined;
+}
+
+function listOf(value: unknown): readonly unknown[] {
+  return Array.isArray(value) ? value : [];
+}
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
 }
