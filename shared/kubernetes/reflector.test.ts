@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { systemClock } from '../clock.ts';
 import { createLog } from '../log.ts';
 import { KubeClient } from './client.ts';
+import type { KubeObject } from './objects.ts';
 import { cachedMeta, isNewer, Reflector, type Cached } from './reflector.ts';
 import { listOf, objectOf, StandInApiServer, type Answer, type OpenWatch } from './testing.ts';
 
@@ -23,23 +24,32 @@ afterEach(async () => {
   vi.useRealTimers();
 });
 
-function reflect(options: { onSet?: (object: Cached) => void; labelSelector?: string } = {}) {
+function reflect(
+  options: { onSet?: (object: Cached) => void; trim?: (object: KubeObject) => Cached; labelSelector?: string } = {},
+) {
   const seen: string[] = [];
+  const logged: string[] = [];
   const reflector = new Reflector<Cached>({
     client,
     path: PATH,
     ...(options.labelSelector !== undefined && { labelSelector: options.labelSelector }),
-    trim: cachedMeta,
+    trim: options.trim ?? cachedMeta,
     onSet: (object, previous) => {
       options.onSet?.(object);
       seen.push(`${previous === undefined ? 'new' : 'changed'} ${object.name} ${object.resourceVersion}`);
     },
     onDelete: ({ name, uid }) => seen.push(`gone ${name} ${uid}`),
     clock: systemClock,
-    log: createLog({ level: 'error', destination: { write: () => {} } }),
+    log: createLog({ level: 'error', destination: { write: (line: string) => void logged.push(line) } }),
   });
   toStop.push(async () => await reflector.stop());
-  return { reflector, seen };
+  return { reflector, seen, logged };
+}
+
+/** Throws on what is malformed. */
+function trimStrictly(object: KubeObject & { malformed?: boolean }): Cached {
+  if (object.malformed === true) throw new TypeError('not a function');
+  return cachedMeta(object);
 }
 
 /** The answers to lists, one after the other; the last one for all that come later. */
@@ -108,6 +118,42 @@ describe('the first list', () => {
     expect(reflector.hasSynced).toBe(false);
     await server.stop();
     server = await StandInApiServer.start();
+  });
+});
+
+describe('an object that cannot be read', () => {
+  const malformed = (name: string, version: string): KubeObject =>
+    ({ ...objectOf(name, version), malformed: true }) as KubeObject;
+
+  test('is left out of the first list, and said once for each version of it', async () => {
+    answerLists(
+      listOf('10', [objectOf('a', '1'), malformed('b', '2')], 'two'),
+      { status: 503, body: 'busy' },
+      listOf('11', [malformed('b', '2'), malformed('b2', '2'), objectOf('c', '3')]),
+    );
+    const { reflector, seen, logged } = reflect({ trim: trimStrictly });
+    await reflector.start();
+    expect(seen).toEqual(['new c 3']);
+    expect(logged.map((line) => (JSON.parse(line) as { msg: string }).msg)).toEqual([
+      'ns/b cannot be read, and is left out: not a function',
+      'ns/b2 cannot be read, and is left out: not a function',
+    ]);
+  });
+
+  test('neither ends the watch nor is taken for gone, until it is', async () => {
+    answerLists(listOf('10', [objectOf('a', '5')]), listOf('40', [malformed('a', '11'), objectOf('b', '12')]));
+    const { reflector, seen } = reflect({ trim: trimStrictly });
+    await reflector.start();
+    const first = await watchNumber(1);
+    first.send('MODIFIED', malformed('a', '11'));
+    first.send('ADDED', objectOf('b', '12'));
+    await sees(seen, ['new a 5', 'new b 12']);
+    first.send('ERROR', { kind: 'Status', code: 410, reason: 'Expired' });
+    const second = await watchNumber(2);
+    expect(seen).toEqual(['new a 5', 'new b 12']);
+    second.send('DELETED', malformed('a', '41'));
+    await sees(seen, ['new a 5', 'new b 12', 'gone a uid-a']);
+    expect(reflector.size).toBe(1);
   });
 });
 

@@ -36,7 +36,7 @@ export interface ReflectorOptions<T extends Cached> {
   path: string;
   labelSelector?: string;
   fieldSelector?: string;
-  /** Cuts an object down to what is kept. The whole object is dropped after it. */
+  /** Cuts an object down to what is kept. The whole object is dropped after it. Where it throws, that object alone is not taken in. */
   trim: (object: KubeObject) => T;
   onSet: (object: T, previous: T | undefined) => void;
   onDelete: (last: T) => void;
@@ -55,6 +55,8 @@ export class Reflector<T extends Cached> {
   readonly #options: ReflectorOptions<T>;
   readonly #stop = new AbortController();
   readonly #objects = new Map<string, T>();
+  /** The version of each object that could not be cut down, so that it is said once. */
+  readonly #unreadable = new Map<string, string>();
   readonly #synced = Promise.withResolvers<void>();
   #hasSynced = false;
   /** Of the last event or bookmark, so that a watch goes on from there however the last one ended; undefined: list anew. */
@@ -99,7 +101,8 @@ export class Reflector<T extends Cached> {
    * more) is ignored: the answer may come after the watch has said that it is gone.
    */
   observe(object: KubeObject): void {
-    const trimmed = this.#options.trim(object);
+    const trimmed = this.#trim(object);
+    if (trimmed === undefined) return;
     const current = this.get(trimmed.namespace, trimmed.name);
     if (current?.uid === trimmed.uid) this.#set(trimmed);
   }
@@ -127,15 +130,18 @@ export class Reflector<T extends Cached> {
 
   /** Lists all pages, hands out what differs from the copy, and gives the list's resourceVersion. */
   async #relist(): Promise<string> {
-    const { client, path, labelSelector, fieldSelector, trim } = this.#options;
+    const { client, path, labelSelector, fieldSelector } = this.#options;
     const listed = new Map<string, T>();
     let token: string | undefined;
     let resourceVersion: string;
     do {
       const page = await client.list(path, { limit: PAGE_SIZE, continue: token, labelSelector, fieldSelector });
       for (const item of page.items) {
-        const object = trim(item);
-        listed.set(keyOf(object), object);
+        const meta = cachedMeta(item);
+        const known = this.get(meta.namespace, meta.name);
+        // It is still there, whatever it looks like now.
+        const object = this.#trim(item) ?? (known?.uid === meta.uid ? known : undefined);
+        if (object !== undefined) listed.set(keyOf(object), object);
       }
       resourceVersion = page.metadata.resourceVersion;
       token = page.metadata.continue || undefined;
@@ -200,12 +206,31 @@ export class Reflector<T extends Cached> {
 
   #apply(type: string, object: KubeObject): void {
     if (type === 'BOOKMARK') return;
-    const trimmed = this.#options.trim(object);
+    const trimmed = this.#trim(object);
     if (type === 'DELETED') {
-      const current = this.get(trimmed.namespace, trimmed.name);
-      if (current?.uid === trimmed.uid) this.#delete(trimmed);
-    } else {
+      const { namespace, name, uid } = cachedMeta(object);
+      const current = this.get(namespace, name);
+      this.#unreadable.delete(`${namespace}/${name}`);
+      if (current?.uid === uid) this.#delete(trimmed ?? current);
+    } else if (trimmed !== undefined) {
       this.#set(trimmed);
+    }
+  }
+
+  /** One object that cannot be read must not keep all others from being seen. */
+  #trim(object: KubeObject): T | undefined {
+    const { path, trim, log } = this.#options;
+    const meta = cachedMeta(object);
+    const key = keyOf(meta);
+    try {
+      const trimmed = trim(object);
+      this.#unreadable.delete(key);
+      return trimmed;
+    } catch (error) {
+      if (this.#unreadable.get(key) !== meta.resourceVersion)
+        log.error({ path, err: error, ...meta }, `${key} cannot be read, and is left out: ${messageOf(error)}`);
+      this.#unreadable.set(key, meta.resourceVersion);
+      return undefined;
     }
   }
 
