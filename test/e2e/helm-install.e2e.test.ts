@@ -4,7 +4,7 @@ import { KubeConfig } from '@kubernetes/client-node';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 
-import type { Sandbox } from '#sandbox/sandbox.ts';
+import { ADMIN_KEY_SECRET, type Sandbox } from '#sandbox/sandbox.ts';
 import { KubeClient } from '#shared/kubernetes/client.ts';
 import { ignoreNotFound, isConflict, KubeError } from '#shared/kubernetes/errors.ts';
 import type { KubeObject } from '#shared/kubernetes/objects.ts';
@@ -120,6 +120,15 @@ describe('with a token of', () => {
       if (status !== 403) done.push(`${what}: ${status}`);
     }
     expect(done).toEqual([]);
+  });
+
+  test('the controller all Secrets of its namespace can be read, and so docs/security.md says', async () => {
+    const controller = await clientOf({ token: await tokenOf(sandbox.controlPlane, sandbox.namespace, CONTROLLER) });
+    const { items } = await controller.list(PATH.secrets(sandbox.namespace));
+    const names = items.map(({ metadata }) => metadata.name);
+    expect(names).toEqual(expect.arrayContaining([ADMIN_KEY_SECRET, `${WEBHOOK}-certificate`]));
+    const docs = await readFile(new URL('../../docs/security.md', import.meta.url), 'utf8');
+    expect(docs).toContain('can read **every** Secret of that namespace');
   });
 
   test('the controller a Secret of ours can be made and deleted, which shows that the tries above reached the server', async () => {

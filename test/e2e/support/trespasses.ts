@@ -32,7 +32,6 @@ const ANYWHERE: readonly Trespass[] = [
   ["change a tenant's Secret", 'PATCH', PATH.secrets(BUILDS, 'of-a-tenant'), { data: {} }],
   ["delete a tenant's Secret", 'DELETE', PATH.secrets(BUILDS, 'of-a-tenant')],
   ['delete all Secrets of a tenant', 'DELETE', PATH.secrets(BUILDS)],
-  ['read an admin key by name', 'GET', PATH.secrets(OWN, ADMIN_KEY_SECRET)],
   ['change an admin key', 'PATCH', PATH.secrets(OWN, ADMIN_KEY_SECRET), { data: {} }],
   [
     'read the token of a ServiceAccount through a Secret',
@@ -90,7 +89,6 @@ export const TRESPASSES: Readonly<Record<'controller' | 'webhook', readonly Tres
   controller: [
     ...ANYWHERE,
     ['read the registration', 'GET', `${ADMISSION}/mutatingwebhookconfigurations/${NAME}`],
-    ["read the webhook's key by name", 'GET', PATH.secrets(OWN, CERTIFICATE)],
     // From here on RBAC would let it.
     ['create a Secret of another name', 'POST', PATH.secrets(BUILDS), meta('s')],
     [
@@ -174,6 +172,7 @@ export const TRESPASSES: Readonly<Record<'controller' | 'webhook', readonly Tres
     ],
     ["create a TaskRun's Secret", 'POST', PATH.secrets(BUILDS), meta(`${SECRET_PREFIX}victim`)],
     ['list the Secrets of its namespace', 'GET', PATH.secrets(OWN)],
+    ['read an admin key', 'GET', PATH.secrets(OWN, ADMIN_KEY_SECRET)],
     ['delete its own Secret', 'DELETE', PATH.secrets(OWN, CERTIFICATE)],
     ['change a Pod', 'PATCH', PATH.pods(BUILDS, 'of-a-tenant'), { metadata: { annotations: { a: 'b' } } }],
     ['write an Event', 'POST', PATH.events(BUILDS), meta('e')],
