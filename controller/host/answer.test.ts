@@ -29,18 +29,19 @@ describe('an answer', () => {
     ['not-root', 'user id 1000', HOST_ERROR.noSudo, 'the admin "builder" is not root: user id 1000'],
     ['missing-command', 'useradd', HOST_ERROR.missingCommand, 'the command "useradd" is not there on the host'],
     ['foreign-account', 'u-1', HOST_ERROR.foreignAccount, 'an account is there that is not ours to touch: u-1'],
-    ['left', 'process 7 (x)', HOST_ERROR.failed, 'not everything could be removed: process 7 (x)'],
+    ['busy', 'u-1', HOST_ERROR.busy, 'something else is still being done to u-1 on the host'],
+    ['left', 'process 7 (x)', HOST_ERROR.left, 'not everything could be removed: process 7 (x)'],
     [
       'left',
       '/home/u (Read-only file system)',
-      HOST_ERROR.readOnly,
+      HOST_ERROR.left,
       'not everything could be removed (a file system of the host is read-only): /home/u (Read-only file system)',
     ],
     ['failed', 'No space left on device', HOST_ERROR.diskFull, 'the disk of the host is full: No space left on device'],
     ['failed', 'oops', HOST_ERROR.failed, 'a command failed on the host: oops'],
   ])('says why the script failed: %s, %s', (error, text, code, message) => {
     for (const left of [true, false]) {
-      const mayHaveActed = left && error !== 'foreign-account';
+      const mayHaveActed = error === 'busy' || (left && error !== 'foreign-account');
       expect(() => readAnswer(REMOVE_ANSWER, { error, text, left }, ENDPOINT)).toThrow(
         expect.objectContaining({ code, message, mayHaveActed }),
       );

@@ -40,13 +40,13 @@ function failureOf({ error, text, left }: z.infer<typeof FAILURE>, { user }: End
         mayHaveActed: false,
       });
     case 'busy':
-      return new HostError(HOST_ERROR.failed, `something else is still being done to ${detail} on the host`, {
+      return new HostError(HOST_ERROR.busy, `something else is still being done to ${detail} on the host`, {
         mayHaveActed: true,
       });
     case 'left': {
       const { code, meaning } = classify(text);
       const why = code === HOST_ERROR.failed ? '' : ` (${meaning})`;
-      return new HostError(code, `not everything could be removed${why}: ${detail}`, options);
+      return new HostError(HOST_ERROR.left, `not everything could be removed${why}: ${detail}`, options);
     }
     case 'failed': {
       const { code, meaning } = classify(text);

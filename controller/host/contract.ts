@@ -34,6 +34,10 @@ export const HOST_ERROR = {
   readOnly: 'host.read-only',
   /** An account of that name is there and is not ours to touch. */
   foreignAccount: 'host.foreign-account',
+  /** Something else is being done to this account, or to one that shares its lock. */
+  busy: 'host.busy',
+  /** Not everything of an account could be removed. */
+  left: 'host.left',
   /** A command took longer than it may; whether it did its work is not known. */
   timeout: 'host.timeout',
   /** The connection ended while a command ran; whether it did its work is not known. */
@@ -43,6 +47,33 @@ export const HOST_ERROR = {
 } as const;
 
 export type HostErrorCode = (typeof HOST_ERROR)[keyof typeof HOST_ERROR];
+
+const AT_ANY_WORK: ReadonlySet<HostErrorCode> = new Set([
+  HOST_ERROR.unreachable,
+  HOST_ERROR.authentication,
+  HOST_ERROR.adminKey,
+  HOST_ERROR.hostKeyChanged,
+  HOST_ERROR.hostKeyUnknown,
+  HOST_ERROR.noSudo,
+  HOST_ERROR.missingCommand,
+  HOST_ERROR.interrupted,
+]);
+
+/** Whatever is tried next on the host will fail as well. All else may be the doing of one account: a tenant's, even. */
+export function isOfHost(error: unknown): boolean {
+  return error instanceof HostError && AT_ANY_WORK.has(error.code);
+}
+
+const OF_ONE_ACCOUNT: ReadonlySet<HostErrorCode> = new Set([
+  HOST_ERROR.foreignAccount,
+  HOST_ERROR.busy,
+  HOST_ERROR.left,
+]);
+
+/** An account could not be made, and others can be. */
+export function isOfOneAccount(error: unknown): boolean {
+  return error instanceof HostError && OF_ONE_ACCOUNT.has(error.code);
+}
 
 /**
  * Something went wrong on a host. `message` is one line that may be shown to the user of a TaskRun: it says what, and what would be

@@ -59,10 +59,94 @@ describe('visiting', () => {
     expect(on.statuses.get('a')).toMatchObject({ available: true });
 
     on.machine(A.address).sticking = undefined;
-    on.clock.step(12 * MINUTE_MS);
+    on.clock.step(2000);
     await settle();
     expect(on.machine(A.address).tenants).toEqual([]);
     await on.fleet.stop();
+  });
+
+  const MAY_BE_A_TENANTS_DOING = [
+    HOST_ERROR.left,
+    HOST_ERROR.busy,
+    HOST_ERROR.timeout,
+    HOST_ERROR.failed,
+    HOST_ERROR.diskFull,
+    HOST_ERROR.readOnly,
+    HOST_ERROR.foreignAccount,
+  ];
+
+  test.each(MAY_BE_A_TENANTS_DOING)('a host whose removals of one account end with %s stays in use', async (code) => {
+    const on = await started(A);
+    await on.create('a', 'one');
+    Object.assign(on.machine(A.address), { sticking: 'one', stuckWith: code });
+    await expect(remove(on, 'a', 'one')).rejects.toMatchObject({ code });
+    await on.fleet.owe(debt('a', 'one'));
+    on.holders.delete('one');
+    const said: unknown[] = [on.statuses.get('a')];
+    for (let minutes = 0; minutes < 30; minutes++) {
+      on.clock.step(MINUTE_MS);
+      await settle();
+      said.push(on.statuses.get('a'));
+    }
+    expect(new Set(said)).toEqual(new Set([{ available: true, reason: undefined }]));
+    expect(on.ledger.size).toBe(1);
+    on.machine(A.address).sticking = undefined;
+    on.clock.step(6 * MINUTE_MS);
+    await settle();
+    expect(on.machine(A.address).tenants).toEqual([]);
+    expect(on.ledger.size).toBe(0);
+    await on.fleet.stop();
+  });
+
+  test.each([HOST_ERROR.interrupted, HOST_ERROR.authentication])(
+    'a host whose removals end with %s is out until it has been visited',
+    async (code) => {
+      const on = await started(A);
+      await on.create('a', 'one');
+      Object.assign(on.machine(A.address), { sticking: 'one', stuckWith: code });
+      await expect(remove(on, 'a', 'one')).rejects.toMatchObject({ code });
+      expect(on.statuses.get('a')).toMatchObject({ available: false });
+      on.clock.step(2000);
+      await settle();
+      expect(on.statuses.get('a')).toMatchObject({ available: true });
+    },
+  );
+
+  test.each([HOST_ERROR.left, HOST_ERROR.busy, HOST_ERROR.foreignAccount])(
+    'a host where one account cannot be made because of %s stays in use',
+    async (code) => {
+      const on = await started(A);
+      on.machine(A.address).failure = new HostError(code, 'in the way');
+      await expect(on.create('a', 'one')).rejects.toMatchObject({ code });
+      expect(on.statuses.get('a')).toMatchObject({ available: true });
+    },
+  );
+
+  test('an account that takes long to remove does not keep the host from being offered', async () => {
+    const on = await setUpFleet();
+    on.machine(A.address).add('huge');
+    on.machine(A.address).gate = async () => {
+      if (on.machine(A.address).calls.at(-1)?.startsWith('remove') === true) await new Promise(() => {});
+    };
+    on.list(A);
+    on.fleet.start();
+    await settle();
+    expect(on.statuses.get('a')).toMatchObject({ available: true });
+  });
+
+  test('a host whose disk is full is out, and what a build has left there goes all the same', async () => {
+    const on = await setUpFleet();
+    on.machine(A.address).add('stray');
+    on.machine(A.address).ailment = new HostError(HOST_ERROR.diskFull, 'the disk of the host is full');
+    on.list(A);
+    on.fleet.start();
+    await settle();
+    expect(on.statuses.get('a')).toEqual({ available: false, reason: 'the disk of the host is full' });
+    expect(on.machine(A.address).tenants).toEqual([]);
+    on.machine(A.address).ailment = undefined;
+    on.clock.step(2000);
+    await settle();
+    expect(on.statuses.get('a')).toMatchObject({ available: true });
   });
 
   test('an account of a TaskRun that is live on another host is a stray', async () => {
@@ -205,6 +289,27 @@ describe('a debt', () => {
     on.fleet.start();
     await settle();
     expect(on.machine(A.address).tenants).toEqual(['one']);
+    on.holders.delete('one');
+    on.clock.step(12 * MINUTE_MS);
+    await settle();
+    expect(on.machine(A.address).tenants).toEqual([]);
+    expect(on.ledger.size).toBe(0);
+  });
+
+  test('of a TaskRun that came back to the machine by another name is not settled while it is there', async () => {
+    const on = await started(A);
+    on.machine(A.address).failure = new HostError(HOST_ERROR.interrupted, 'lost', { mayHaveActed: true });
+    on.machine(A.address).failsLate = true;
+    await expect(on.create('a', 'one')).rejects.toThrow('lost');
+    await on.fleet.owe(debt('a', 'one'));
+    on.machine(A.address).failure = undefined;
+    on.list({ ...A, name: 'z' });
+    await on.create('z', 'one');
+    await settle();
+    on.clock.step(12 * MINUTE_MS);
+    await settle();
+    expect(on.machine(A.address).tenants).toEqual(['one']);
+    expect(on.ledger.size).toBe(1);
     on.holders.delete('one');
     on.clock.step(12 * MINUTE_MS);
     await settle();

@@ -7,7 +7,7 @@ import type { HostSpec } from '#shared/host-config.ts';
 import { createLog } from '#shared/log.ts';
 
 import { accountName } from './account-name.ts';
-import { HOST_ERROR, HostError, type Endpoint, type HostOperations } from './contract.ts';
+import { HOST_ERROR, HostError, type Endpoint, type HostErrorCode, type HostOperations } from './contract.ts';
 import { Fleet, type HostStatus } from './fleet.ts';
 import { LEDGER_NAME, parseDebt, type Debt } from './ledger.ts';
 import { endpointId, parseRecord, RECORDS_NAME, type HostRecord } from './records.ts';
@@ -81,8 +81,11 @@ export class FakeMachine {
   failure: HostError | undefined;
   /** Fails, and yet makes the account. */
   failsLate = false;
-  /** The account of this TaskRun cannot be removed. */
+  /** The account of this TaskRun cannot be removed, and this is what is said then. */
   sticking: string | undefined;
+  stuckWith: HostErrorCode = HOST_ERROR.left;
+  /** What is found wrong when the host is checked. */
+  ailment: HostError | undefined;
   /** Only this Secret's key is let in. */
   secret: string | undefined;
 
@@ -101,7 +104,10 @@ export class FakeMachine {
       return work();
     };
     return {
-      check: async () => await act('check', () => undefined),
+      check: async () =>
+        await act('check', () => {
+          if (this.ailment !== undefined) throw this.ailment;
+        }),
       createAccount: async ({ account, taskRunUid }) =>
         await act(`create ${taskRunUid}`, () => {
           this.accounts.set(account, taskRunUid);
@@ -110,7 +116,7 @@ export class FakeMachine {
       removeAccount: async (account) =>
         await act(`remove ${account.slice(0, 6)}`, () => {
           if (this.sticking !== undefined && account === accountName(this.sticking))
-            throw new HostError(HOST_ERROR.failed, 'a process does not end', { mayHaveActed: true });
+            throw new HostError(this.stuckWith, 'a process does not end', { mayHaveActed: true });
           this.accounts.delete(account);
         }),
       listAccounts: async () =>

@@ -4,7 +4,15 @@ import { messageOf } from '#shared/errors.ts';
 import type { HostSpec } from '#shared/host-config.ts';
 import type { Logger } from '#shared/log.ts';
 
-import { HOST_ERROR, HostError, type AccountRequest, type Endpoint, type HostOperations } from './contract.ts';
+import {
+  HOST_ERROR,
+  HostError,
+  isOfHost,
+  isOfOneAccount,
+  type AccountRequest,
+  type Endpoint,
+  type HostOperations,
+} from './contract.ts';
 import { Housekeeping } from './housekeeping.ts';
 import { debtKey, type Debt } from './ledger.ts';
 import { Machines } from './machines.ts';
@@ -70,8 +78,8 @@ interface Tended {
 
 /**
  * All hosts: where they are, whether they can be used, and what is left on them. Accounts are made and removed through it. Hosts are
- * visited at start, after a failure, and every ten minutes: accounts with our mark that belong to no live TaskRun go, debts are
- * settled, and only then the host is offered (again). Hosts do not wait for each other.
+ * visited at start, after a failure, and every ten minutes. Where nothing is wrong a host is offered (again); accounts with our mark
+ * that belong to no live TaskRun go, and debts are settled. Hosts do not wait for each other.
  */
 export class Fleet {
   readonly #options: FleetOptions;
@@ -173,7 +181,7 @@ export class Fleet {
         return { address, port, hostKeys, home };
       } catch (error) {
         if (error instanceof HostError && !error.mayHaveActed) this.#whereabouts.unplace(request.taskRunUid);
-        this.#noteFailure(host, endpoint, error);
+        if (!isOfOneAccount(error)) this.#noteFailure(host, endpoint, error);
         throw error;
       }
     });
@@ -197,7 +205,7 @@ export class Fleet {
       try {
         await this.#machines.use(endpoint, (operations) => operations.removeAccount(account));
       } catch (error) {
-        this.#noteFailure(host, endpoint, error);
+        if (isOfHost(error)) this.#noteFailure(host, endpoint, error);
         throw error;
       }
     });
@@ -206,8 +214,7 @@ export class Fleet {
   #noteFailure(host: string, endpoint: Endpoint, error: unknown): void {
     const tended = this.#tended.get(host);
     const isCurrent = tended?.spec !== undefined && endpointId(tended.spec) === endpointId(endpoint);
-    const isHosts = error instanceof HostError && error.code !== HOST_ERROR.foreignAccount;
-    if (!isCurrent || !isHosts || tended.available !== true || this.#stop.signal.aborted) return;
+    if (!(error instanceof HostError) || !isCurrent || tended.available !== true || this.#stop.signal.aborted) return;
     this.#setStatus(host, tended, messageOf(error));
     tended.wake.abort(FAILED);
   }

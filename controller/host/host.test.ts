@@ -110,7 +110,7 @@ describe('an operation', () => {
     expect(await errorOf(operations.removeAccount(ACCOUNT))).toMatchObject({ mayHaveActed: true });
     expect(reports).toEqual([
       { operation: 'list', outcome: 'success', seconds: 0.25 },
-      { operation: 'remove', outcome: HOST_ERROR.failed, seconds: 0.25 },
+      { operation: 'remove', outcome: HOST_ERROR.left, seconds: 0.25 },
     ]);
   });
 

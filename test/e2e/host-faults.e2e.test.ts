@@ -137,7 +137,7 @@ describe('an account is removed', () => {
     await fixture.login(plain, made, 'touch file; setsid sleep 1000 >/dev/null 2>&1 </dev/null &');
     await plain.setReadOnlyHome(true);
     const error = await hostErrorOf(operations.removeAccount(made.account));
-    expect(error).toMatchObject({ code: HOST_ERROR.readOnly, mayHaveActed: true });
+    expect(error).toMatchObject({ code: HOST_ERROR.left, mayHaveActed: true });
     expect(error.message).toMatch(
       /^not everything could be removed \(a file system of the host is read-only\): \/home\/u-/,
     );

@@ -278,7 +278,7 @@ describe('removing is not led astray', () => {
     await asTenant('mkdir mnt');
     await onHost(host, `mount --bind /srv/precious ${tenant.home}/mnt`);
     const error = await hostErrorOf(operations.removeAccount(tenant.account));
-    expect(error).toMatchObject({ code: HOST_ERROR.failed, mayHaveActed: true });
+    expect(error).toMatchObject({ code: HOST_ERROR.left, mayHaveActed: true });
     expect(error.message).toContain(`a mount at ${tenant.home}/mnt`);
     expect(await onHost(host, 'cat /srv/precious/file')).toBe('precious\n');
     expect((await asTenant('true')).code).toBe(255);
