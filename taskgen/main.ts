@@ -1,18 +1,25 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
+import { messageOf } from '#shared/errors.ts';
 import { runTaskgen } from './command.ts';
 import { readScriptParts } from './script-parts.ts';
 
-process.exitCode = await runTaskgen(
-  process.argv.slice(2),
-  {
-    read: async (path) => await (path === '-' ? text(process.stdin) : readFile(path, 'utf8')),
-    write: async (path, content) => {
-      if (path === '-') process.stdout.write(content);
-      else await writeFile(path, content);
+try {
+  process.exitCode = await runTaskgen(
+    process.argv.slice(2),
+    {
+      read: async (path) => await (path === '-' ? text(process.stdin) : readFile(path, 'utf8')),
+      write: async (path, content) => {
+        if (path === '-') process.stdout.write(content);
+        else await writeFile(path, content);
+      },
+      print: (content) => process.stdout.write(content),
+      printError: (content) => process.stderr.write(content),
     },
-    print: (content) => process.stdout.write(content),
-    printError: (content) => process.stderr.write(content),
-  },
-  readScriptParts(),
-);
+    readScriptParts(),
+  );
+} catch (error) {
+  // 1 would say that --check found a difference.
+  process.stderr.write(`taskgen: ${messageOf(error)}\n`);
+  process.exitCode = 2;
+}

@@ -12,6 +12,24 @@ test.each<[string, string, string, string]>([
   ],
   ['a key twice', 'a: 1\na: 2\n', 'taskgen.malformed', 'malformed YAML: Map keys must be unique at line 2, column 1'],
   [
+    'an alias of nothing',
+    taskWith({}).replace('image: builder', 'image: *x'),
+    'taskgen.malformed',
+    'malformed YAML: Unresolved alias (the anchor must be set before the alias): x',
+  ],
+  [
+    'aliases of aliases of aliases',
+    `${taskWith({})}a: &a [x, x, x, x, x, x, x, x, x]
+${['ab', 'bc', 'cd']
+  .map(
+    ([from, to]) => `${to}: &${to} [${Array(9).fill(`*${from}`).join(', ')}]
+`,
+  )
+  .join('')}`,
+    'taskgen.malformed',
+    'malformed YAML: Excessive alias count indicates a resource exhaustion attack',
+  ],
+  [
     'two documents',
     `${taskWith({})}---\n${taskWith({})}`,
     'taskgen.malformed',

@@ -1,5 +1,6 @@
 import { type Document, parseAllDocuments } from 'yaml';
 import { z } from 'zod';
+import { messageOf } from '#shared/errors.ts';
 import { PLATFORM_PARAM, SECRET_PREFIX } from '#shared/names.ts';
 import { TASKGEN_ERROR, TaskgenError } from './errors.ts';
 
@@ -69,7 +70,7 @@ export interface ParsedTask {
 /** @throws TaskgenError `malformed`, `not-a-task`, `already-remote` */
 export function parseTask(text: string): ParsedTask {
   const document = parseOne(text);
-  const value: unknown = document.toJS();
+  const value = valueOf(document);
   checkKind(value);
   const parsed = Task.safeParse(value);
   if (!parsed.success) {
@@ -102,6 +103,15 @@ function parseOne(text: string): Document.Parsed {
     );
   }
   return document;
+}
+
+function valueOf(document: Document.Parsed): unknown {
+  try {
+    return document.toJS();
+  } catch (cause) {
+    // An alias of nothing, or aliases of aliases of aliases.
+    throw new TaskgenError(TASKGEN_ERROR.malformed, `malformed YAML: ${messageOf(cause)}`, { cause });
+  }
 }
 
 function checkKind(value: unknown): void {
