@@ -32,7 +32,7 @@ try {
   if (!isUnitOnly) {
     await ensureCommands(['sshd', 'ssh', 'rsync', 'ip', 'sudo', 'gcc', 'make'], (line) => progress.step(line));
     await ensureControlPlaneAssets({ env: process.env, progress });
-    await ensureTool('helm', { env: process.env, progress });
+    for (const tool of ['helm', 'kubectl'] as const) await ensureTool(tool, { env: process.env, progress });
   }
   const file = path.join(folder, 'report.json');
   const vitest = path.join(import.meta.dirname, '..', 'node_modules', 'vitest', 'vitest.mjs');

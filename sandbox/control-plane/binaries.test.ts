@@ -72,7 +72,7 @@ describe('kube-apiserver and etcd come', () => {
     expect(kubeApiServer).toBe(path.join(home.cache, KUBE, 'kube-apiserver'));
     expect(await readFile(kubeApiServer, 'utf8')).toBe('kube-apiserver\n');
     expect(etcd).toBe(path.join(home.cache, ETCD, 'etcd'));
-    expect(await readFile(etcd, 'utf8')).toBe('server\n');
+    expect(await readFile(etcd, 'utf8')).toBe('etcd\n');
     expect(home.told).toContain('no envtest archive: github.com: the network is closed');
   });
 
@@ -84,7 +84,7 @@ describe('kube-apiserver and etcd come', () => {
       return new Response('something else');
     };
     const { etcd } = await ensureBinaries({ ...home, fetch });
-    expect(await readFile(etcd, 'utf8')).toBe('server\n');
+    expect(await readFile(etcd, 'utf8')).toBe('etcd\n');
     expect(urls).toEqual([
       `https://github.com/kubernetes-sigs/controller-tools/releases/download/envtest-v1.37.0/${ARCHIVE}.tar.gz`,
     ]);
@@ -145,7 +145,7 @@ describe('a tool', () => {
     await home.useGo(FAKE_GO);
     expect(await ensureTool('helm', home)).toBe(path.join(home.cache, HELM, 'helm'));
     expect(await ensureTool('helm', home)).toBe(path.join(home.cache, HELM, 'helm'));
-    expect((await home.read('installs')).split('\n')).toHaveLength(2);
+    expect((await home.read('builds')).split('\n')).toHaveLength(2);
   });
 
   test('that cannot be built says what to install', async () => {

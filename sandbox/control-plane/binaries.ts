@@ -25,7 +25,7 @@ const KUBE_API_SERVER: GoTool = {
   name: 'kube-apiserver',
   tools: 'kubernetes',
   module: 'k8s.io/kubernetes',
-  builtAs: 'kube-apiserver',
+  package: 'k8s.io/kubernetes/cmd/kube-apiserver',
   firstBuild: '5 to 8 minutes on two cores',
   // Tekton refuses a server that does not know its own version.
   variables: (version) => {
@@ -45,7 +45,7 @@ const ETCD: GoTool = {
   name: 'etcd',
   tools: 'etcd',
   module: 'go.etcd.io/etcd/server/v3',
-  builtAs: 'server',
+  package: 'go.etcd.io/etcd/server/v3',
   firstBuild: 'about a minute on two cores',
 };
 
@@ -53,11 +53,19 @@ const HELM: GoTool = {
   name: 'helm',
   tools: 'helm',
   module: 'helm.sh/helm/v4',
-  builtAs: 'helm',
+  package: 'helm.sh/helm/v4/cmd/helm',
   firstBuild: '2 to 4 minutes on two cores',
 };
 
-const TOOLS = { helm: HELM } as const;
+const KUBECTL: GoTool = {
+  name: 'kubectl',
+  tools: 'kubernetes',
+  module: 'k8s.io/kubernetes',
+  package: 'k8s.io/kubernetes/cmd/kubectl',
+  firstBuild: '1 to 3 minutes on two cores',
+};
+
+const TOOLS = { helm: HELM, kubectl: KUBECTL } as const;
 
 /**
  * Gives what a control plane needs, and fetches or builds what is not there yet: `KUBEBUILDER_ASSETS`, the cache, the envtest

@@ -9,7 +9,7 @@ const ETCD: GoTool = {
   name: 'etcd',
   tools: 'etcd',
   module: 'go.etcd.io/etcd/server/v3',
-  builtAs: 'server',
+  package: 'go.etcd.io/etcd/server/v3',
   firstBuild: 'a minute',
   variables: (version) => ({ 'a.b': version, 'a.c': 'x' }),
 };
@@ -46,7 +46,9 @@ describe('building a tool', () => {
     await home.useGo(FAKE_GO);
     const env = { ...home.env, GOOS: 'windows', GOARCH: 'mips', GOWORK: '/x/go.work', GOFLAGS: '-trimpath' };
     await buildGoTool(ETCD, home.folder, { ...home, env });
-    expect(await home.read('arguments')).toBe('install -mod=readonly -v -ldflags=-X a.b=v3.7.3 -X a.c=x tool\n');
+    expect(await home.read('arguments')).toBe(
+      `build -mod=readonly -v -ldflags=-X a.b=v3.7.3 -X a.c=x -o ${home.folder}/etcd go.etcd.io/etcd/server/v3\n`,
+    );
     const environment = (await home.read('environment')).split('\n');
     const { os, arch } = thisMachine();
     expect(environment).toEqual(
@@ -55,13 +57,12 @@ describe('building a tool', () => {
         `GOARCH=${arch}`,
         'GOWORK=off',
         'GOFLAGS=-trimpath',
-        `GOBIN=${home.folder}`,
         `GOTMPDIR=${home.folder}/tmp`,
       ]),
     );
     expect(await readdir(home.folder)).not.toContain('tmp');
-    expect(await home.read('installs')).toMatch(/\/sandbox\/tools\/etcd\n$/);
-    expect(await readFile(path.join(home.folder, 'etcd'), 'utf8')).toBe('server\n');
+    expect(await home.read('builds')).toMatch(/\/sandbox\/tools\/etcd\n$/);
+    expect(await readFile(path.join(home.folder, 'etcd'), 'utf8')).toBe('etcd\n');
   });
 
   test('that fails quotes what Go said last', async () => {

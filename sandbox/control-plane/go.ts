@@ -1,4 +1,4 @@
-import { mkdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
@@ -16,11 +16,11 @@ export interface Pinned {
   readonly module: string;
 }
 
-/** A program that `go install tool` builds. */
+/** A program that Go builds. */
 export interface GoTool extends Pinned {
   readonly name: string;
-  /** Go names a program after the last part of its package's path. */
-  readonly builtAs: string;
+  /** Its main package, a `tool` of the go.mod. */
+  readonly package: string;
   readonly firstBuild: string;
   /** Names of the string variables to set, and their values. */
   readonly variables?: (version: string) => Readonly<Record<string, string>>;
@@ -63,18 +63,18 @@ export async function buildGoTool(tool: GoTool, folder: string, workplace: Workp
   };
   try {
     const go = { tools: tool.tools, workplace, onLine };
-    const list = await runGo(['list', '-mod=readonly', '-deps', 'tool'], go);
+    const list = await runGo(['list', '-mod=readonly', '-deps', tool.package], go);
     packages = list.trim().split('\n').length;
     const variables = Object.entries(tool.variables?.(version) ?? {}).map(([name, value]) => `-X ${name}=${value}`);
-    const install = ['install', '-mod=readonly', '-v', `-ldflags=${variables.join(' ')}`, 'tool'];
+    const output = path.join(folder, tool.name);
+    const build = ['build', '-mod=readonly', '-v', `-ldflags=${variables.join(' ')}`, '-o', output, tool.package];
     await mkdir(scratch);
-    await runGo(install, { ...go, extraEnv: { GOBIN: folder, GOTMPDIR: scratch } });
+    await runGo(build, { ...go, extraEnv: { GOTMPDIR: scratch } });
     await rm(scratch, { recursive: true });
   } finally {
     clearInterval(timer);
     progress.update('');
   }
-  if (tool.builtAs !== tool.name) await rename(path.join(folder, tool.builtAs), path.join(folder, tool.name));
   progress.step(`built ${tool.name} ${version} in ${elapsed(performance.now() - startMs)}`);
 }
 

@@ -21,15 +21,15 @@ export interface Home extends Workplace {
 /** As a shell says that there is no such command. */
 export const NO_GO = 'exit 127';
 
-/** Builds programs that hold their own name, and notes each `go install` in $HOME/installs. */
+/** Builds programs that hold their own name, and notes each `go build` in $HOME/builds. */
 export const FAKE_GO = `
 case "$1" in
   list) echo 'go: downloading example.com/a v1.0.0' >&2; echo a; echo b ;;
-  install)
-    pwd >> "$HOME/installs"
+  build)
+    pwd >> "$HOME/builds"
     echo "$*" > "$HOME/arguments"
     env > "$HOME/environment"
-    for name in kube-apiserver server helm; do echo "$name" > "$GOBIN/$name"; done ;;
+    basename "$6" > "$6" ;;
 esac`;
 
 export async function createHome(): Promise<Home> {

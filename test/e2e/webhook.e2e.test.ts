@@ -1,4 +1,4 @@
-import { execFile, spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -10,6 +10,7 @@ import { createManagedProcess, type ManagedProcess } from '#sandbox/managed-proc
 import { PATH } from '#shared/kubernetes/paths.ts';
 import { MUTATION_CASES } from '#webhook/mutation-cases.ts';
 import { buildRegistration, type FailurePolicy } from '#webhook/registration.ts';
+import { toolPath } from './support/tools.ts';
 import {
   CONFIGURATION,
   CONFIGURATIONS,
@@ -158,9 +159,6 @@ test('of 1,000 mixed TaskRuns exactly those with a platform are marked, and thos
   expect(await countedSince(before)).toEqual({ marked: 400, malformed: 200 });
 }, 60_000);
 
-/** Its two requests are tried above as well. */
-const hasKubectl = spawnSync('kubectl', ['version', '--client']).status === 0;
-
 describe('ways of creating a TaskRun', () => {
   test('as v1beta1', async () => {
     const created = await cluster.client.create<TaskRun>(V1BETA1, {
@@ -187,27 +185,25 @@ describe('ways of creating a TaskRun', () => {
     await expect(cluster.client.get(PATH.taskRuns(TENANT, 'dry'))).rejects.toMatchObject({ status: 404 });
   });
 
-  // oxlint-disable-next-line vitest/no-conditional-tests -- a skipped test would fail where there is no kubectl
-  if (hasKubectl) {
-    test('with kubectl', async () => {
-      const file = path.join(folder, 'taskrun.json');
-      const named = (name: string, platform: string): string =>
-        JSON.stringify({ ...taskRun(platform), metadata: { name, namespace: TENANT } });
-      const kubectl = async (...args: string[]): Promise<{ object: TaskRun; stderr: string }> => {
-        const all = ['--kubeconfig', cluster.controlPlane.kubeconfigPath, ...args, '-f', file, '-o', 'json'];
-        const { stdout, stderr } = await promisify(execFile)('kubectl', all);
-        return { object: JSON.parse(stdout), stderr };
-      };
-      await writeFile(file, named('kubectl', 'linux/arm64'));
-      expect(isMarked((await kubectl('create', '--dry-run=server')).object)).toBe(true);
-      expect(isMarked((await kubectl('apply', '--server-side')).object)).toBe(true);
-      expect(isMarked((await kubectl('apply', '--server-side')).object)).toBe(true);
-      await writeFile(file, named('kubectl-2', 'ARM'));
-      const { object, stderr } = await kubectl('create');
-      expect(object.metadata.finalizers).toBeUndefined();
-      expect(stderr).toContain('Warning: spec.params PLATFORM "ARM" is not a platform');
-    });
-  }
+  test('with kubectl', async () => {
+    const program = await toolPath('kubectl');
+    const file = path.join(folder, 'taskrun.json');
+    const named = (name: string, platform: string): string =>
+      JSON.stringify({ ...taskRun(platform), metadata: { name, namespace: TENANT } });
+    const kubectl = async (...args: string[]): Promise<{ object: TaskRun; stderr: string }> => {
+      const all = ['--kubeconfig', cluster.controlPlane.kubeconfigPath, ...args, '-f', file, '-o', 'json'];
+      const { stdout, stderr } = await promisify(execFile)(program, all);
+      return { object: JSON.parse(stdout), stderr };
+    };
+    await writeFile(file, named('kubectl', 'linux/arm64'));
+    expect(isMarked((await kubectl('create', '--dry-run=server')).object)).toBe(true);
+    expect(isMarked((await kubectl('apply', '--server-side')).object)).toBe(true);
+    expect(isMarked((await kubectl('apply', '--server-side')).object)).toBe(true);
+    await writeFile(file, named('kubectl-2', 'ARM'));
+    const { object, stderr } = await kubectl('create');
+    expect(object.metadata.finalizers).toBeUndefined();
+    expect(stderr).toContain('Warning: spec.params PLATFORM "ARM" is not a platform');
+  });
 });
 
 test('the namespaces of the system and our own are left alone', async () => {
