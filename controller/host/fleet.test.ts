@@ -239,6 +239,35 @@ describe('visiting', () => {
     expect(on.statuses.get('a')?.available).toBe(true);
   });
 
+  test.each([
+    ['address', { address: B.address }],
+    ['port', { port: 2222 }],
+    ['key', { hostKeys: ['ssh-ed25519 CCCC'] }],
+    ['admin', { user: 'builder' }],
+    ['key Secret', { secret: 'other-key' }],
+  ])('a host with another %s is offered only once it has been visited there', async (_, change) => {
+    const on = await started(A);
+    const open = Promise.withResolvers<void>();
+    for (const address of [A.address, B.address]) on.machine(address).gate = async () => await open.promise;
+    on.list({ ...A, ...change });
+    expect(on.statuses.get('a')).toEqual({ available: false, reason: 'it has not been visited yet' });
+    expect(on.fleet.problemOf('a')).toBe('it has not been visited yet');
+    await settle();
+    expect(on.statuses.get('a')?.available).toBe(false);
+    open.resolve();
+    await settle();
+    expect(on.statuses.get('a')).toEqual({ available: true, reason: undefined });
+    expect(on.fleet.problemOf('a')).toBeUndefined();
+  });
+
+  test('a host with another concurrency or platform is offered all the time', async () => {
+    const on = await started(A);
+    on.machine(A.address).gate = async () => await new Promise(() => {});
+    on.list({ ...A, concurrency: 1, platform: 'linux/s390x' });
+    await settle();
+    expect(on.statuses.get('a')?.available).toBe(true);
+  });
+
   test('stopping ends every pause', async () => {
     const on = await started(A, B);
     on.machine(A.address).failure = DOWN;
@@ -366,6 +395,46 @@ describe('when the list changes', () => {
     expect(on.cluster.dataOf(RECORDS_NAME)).toEqual({});
   });
 
+  test('no account is made on a host that is not listed any more, or whose entry is wrong', async () => {
+    const on = await started(A);
+    await on.create('a', 'one');
+    const { calls } = on.machine(A.address);
+    calls.length = 0;
+    on.list(B);
+    const refused = { code: HOST_ERROR.unreachable, mayHaveActed: false };
+    await expect(on.create('a', 'two')).rejects.toMatchObject({ ...refused, message: 'it is not listed any more' });
+    on.fleet.configure(new Map(), ['a']);
+    const message = 'its entry in the list of hosts is wrong';
+    await expect(on.create('a', 'two')).rejects.toMatchObject({ ...refused, message });
+    expect(calls.filter((call) => call.startsWith('create'))).toEqual([]);
+    await remove(on, 'a', 'one');
+    expect(on.machine(A.address).tenants).toEqual([]);
+  });
+
+  test('a host that is gone from the list is not forgotten while an account that was in use may be left on it', async () => {
+    const on = await setUpFleet();
+    await on.records.put('a', { endpoints: [{ ...A, hostKeys: [...A.hostKeys] }] });
+    on.machine(A.address).add('one');
+    on.holders.set('one', 'a');
+    const open = Promise.withResolvers<void>();
+    on.machine(A.address).gate = async () => {
+      if (on.machine(A.address).calls.at(-1) === 'list') await open.promise;
+    };
+    on.list(B);
+    on.fleet.start();
+    await settle();
+    // It is live when the machine is swept, and another host takes over before that ends.
+    const sweeping = open.promise.then(() => on.holders.delete('one'));
+    open.resolve();
+    await sweeping;
+    await settle();
+    expect(on.fleet.knows('a')).toBe(true);
+    on.clock.step(12 * MINUTE_MS);
+    await settle();
+    expect(on.machine(A.address).tenants).toEqual([]);
+    expect(on.fleet.knows('a')).toBe(false);
+  });
+
   test('a host whose entry is wrong keeps the key that it was trusted with', async () => {
     const on = await setUpFleet();
     await on.records.put('a', { endpoints: [{ ...A, hostKeys: ['ssh-ed25519 BBBB'] }] });
@@ -437,6 +506,26 @@ describe('records', () => {
     on.cluster.requests.length = 0;
     await Promise.all(['1', '2', '3', '4'].map((uid) => on.create('a', uid)));
     expect(on.cluster.requests).toEqual([`patch ${RECORDS_NAME}: a`]);
+  });
+
+  test('that are being removed are written anew where an account is made meanwhile', async () => {
+    const on = await started(A);
+    await on.create('a', 'one');
+    await remove(on, 'a', 'one');
+    on.holders.clear();
+    const open = Promise.withResolvers<void>();
+    on.cluster.beforePatch = async () => await open.promise;
+    on.list();
+    await settle();
+    on.list(A);
+    const creating = on.create('a', 'two');
+    await settle();
+    on.cluster.beforePatch = async () => {};
+    open.resolve();
+    await creating;
+    await settle();
+    expect(Object.keys(on.cluster.dataOf(RECORDS_NAME))).toEqual(['a']);
+    expect(on.records.get('a')?.endpoints).toMatchObject([{ address: A.address }]);
   });
 
   test('are written before the host is asked for an account', async () => {

@@ -16,7 +16,7 @@ import {
 import { Housekeeping } from './housekeeping.ts';
 import { debtKey, type Debt } from './ledger.ts';
 import { Machines } from './machines.ts';
-import { endpointId, type HostRecord } from './records.ts';
+import { endpointId, isEqual, type HostRecord } from './records.ts';
 import type { Store } from './store.ts';
 import { Turns } from './turns.ts';
 import { Whereabouts } from './whereabouts.ts';
@@ -27,6 +27,7 @@ const COOL_DOWN = { baseMs: 2000, maxMs: 300_000 };
 const SWEEP_INTERVAL_MS = 600_000;
 
 const NOT_VISITED = 'it has not been visited yet';
+const IS_WRONG = 'its entry in the list of hosts is wrong';
 
 /** Why a host is woken: an account could not be made or removed, so it gets its time to cool down before it is visited. */
 const FAILED = 'failed';
@@ -119,6 +120,11 @@ export class Fleet {
     for (const [name, tended] of this.#tended) {
       const spec = specs.get(name);
       const changed = JSON.stringify(spec) !== JSON.stringify(tended.spec);
+      if (spec !== undefined && !isEqual(spec, tended.spec)) {
+        // Nobody knows whether it can be used as it is listed now.
+        tended.available = tended.problem = undefined;
+        this.#options.onStatus(name, { available: false, reason: NOT_VISITED });
+      }
       tended.spec = spec;
       if (changed) tended.wake.abort();
     }
@@ -147,7 +153,7 @@ export class Fleet {
 
   /** Why nothing can be done on `host` now; undefined where it can. */
   problemOf(host: string): string | undefined {
-    if (this.#leftOut.has(host)) return 'its entry in the list of hosts is wrong';
+    if (this.#leftOut.has(host)) return IS_WRONG;
     if (this.#whereabouts.specs.get(host)?.concurrency === 0) return 'it is drained';
     const tended = this.#tended.get(host);
     return tended?.available === undefined ? NOT_VISITED : tended.problem;
@@ -170,8 +176,11 @@ export class Fleet {
    */
   createAccount(host: string, request: AccountRequest): Promise<Login> {
     return this.#turns.take(request.account, async () => {
-      const [endpoint] = this.#whereabouts.of(host);
-      if (endpoint === undefined) throw new HostError(HOST_ERROR.unreachable, `host ${host} is not listed any more`);
+      const [endpoint] = this.#whereabouts.specs.has(host) ? this.#whereabouts.of(host) : [];
+      if (endpoint === undefined) {
+        const why = this.#leftOut.has(host) ? IS_WRONG : 'it is not listed any more';
+        throw new HostError(HOST_ERROR.unreachable, why);
+      }
       try {
         await this.#whereabouts.place(request.taskRunUid, host, endpoint);
         const { home } = await this.#machines.use(endpoint, (operations) => operations.createAccount(request));
@@ -254,12 +263,14 @@ export class Fleet {
     const { clock } = this.#options;
     while (!this.#stop.signal.aborted) {
       tended.wake = new AbortController();
+      const wasHeld = this.#options.isHeld(name);
       // What is found while the list changes, or while an account cannot be made, does not hold any more, and may come late.
       const isSettled = await Promise.race([this.#visitInFull(name, tended), whenAborted(tended.wake.signal)]);
       if (this.#stop.signal.aborted) return;
       if (isSettled !== undefined && !tended.wake.signal.aborted) {
         tended.unsettled = isSettled ? 0 : tended.unsettled + 1;
-        if (isSettled && (await this.#forgetPast(name, tended))) return;
+        // An account that was in use when its place was swept may be there still.
+        if (isSettled && !wasHeld && (await this.#forgetPast(name, tended))) return;
         const pauseMs = isSettled
           ? SWEEP_INTERVAL_MS * (0.9 + Math.random() / 5)
           : backoffMs(Math.max(tended.failures, tended.unsettled), COOL_DOWN);

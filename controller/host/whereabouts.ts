@@ -96,11 +96,12 @@ export class Whereabouts {
 
   /** Drops where the host was before it was where it is now. */
   async forgetPast(host: string): Promise<void> {
-    const record = this.#records.get(host);
-    const spec = this.#specs.get(host);
-    if (record === undefined || spec === undefined || record.endpoints.length === 1) return;
-    const current = record.endpoints.find((endpoint) => endpointId(endpoint) === endpointId(spec));
-    if (current !== undefined) await this.#records.put(host, { endpoints: [current] });
+    await this.#records.update(host, (record) => {
+      const spec = this.#specs.get(host);
+      if (record === undefined || spec === undefined || record.endpoints.length === 1) return undefined;
+      const current = record.endpoints.find((endpoint) => endpointId(endpoint) === endpointId(spec));
+      return current && { endpoints: [current] };
+    });
   }
 
   #current(spec: HostSpec): Endpoint {
@@ -110,7 +111,7 @@ export class Whereabouts {
   }
 
   async #remember(host: string, endpoint: Endpoint): Promise<void> {
-    if (withEndpoint(this.#records.get(host), endpoint) === undefined) return;
+    // Decided in turn with all other changes: one that removes the record may be on its way.
     await this.#records.update(host, (record) => withEndpoint(record, endpoint));
   }
 }
