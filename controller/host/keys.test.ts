@@ -1,4 +1,4 @@
-import { generateKeyPairSync } from 'node:crypto';
+import { generateKeyPairSync, pbkdf2 } from 'node:crypto';
 import ssh2 from 'ssh2';
 import { describe, expect, it } from 'vitest';
 import { type KeyPair, generateKeyPair, serialize } from './keys.ts';
@@ -38,6 +38,13 @@ describe('a key pair', () => {
     const pair = serialize(key);
     expect(pair.publicKey).toHaveLength('ssh-ed25519 '.length + 68);
     expect(publicKeyIn(pair)).toBe(pair.publicKey);
+  });
+
+  it('is made while all threads of the pool are busy: Ed25519', async () => {
+    let busy = 4;
+    for (let thread = 0; thread < 4; thread++) pbkdf2('x', 'y', 100_000, 32, 'sha512', () => busy--);
+    await generateKeyPair('ed25519');
+    expect(busy).toBe(4);
   });
 
   it('is another one each time', async () => {
