@@ -22,6 +22,7 @@ async function run(argv: string, files: Record<string, string>): Promise<Outcome
       if (path.startsWith('/readonly')) throw new Error('EROFS: read-only file system');
       after[path] = text;
     },
+    isSameFile: async (path, other) => path === other && path in after,
     print: (text) => (printed += text),
     printError: (text) => (errors += text),
   };
@@ -96,6 +97,11 @@ describe('what goes wrong ends with 2, says why, and writes nothing', () => {
       'comparing with standard output',
       '--buildah-task in.yaml --remote-task - --check',
       'taskgen: --check compares with a file: --remote-task cannot be "-"\n',
+    ],
+    [
+      'the Task’s own file for the twin',
+      '--buildah-task in.yaml --remote-task in.yaml',
+      'taskgen: in.yaml is the Task itself: the twin goes into another file\n',
     ],
     [
       'a step that is not there',

@@ -9,6 +9,8 @@ import { remoteTwin } from './twin.ts';
 export interface Machine {
   readonly read: (path: string) => Promise<string>;
   readonly write: (path: string, text: string) => Promise<void>;
+  /** Whether both are there and are one and the same, whatever they are called. */
+  readonly isSameFile: (path: string, other: string) => Promise<boolean>;
   readonly print: (text: string) => void;
   readonly printError: (text: string) => void;
 }
@@ -32,6 +34,9 @@ export async function runTaskgen(argv: readonly string[], machine: Machine, part
     const { buildahTask: input, remoteTask: output, step } = options;
     if (options.check === true && output === '-') {
       throw new TaskgenError(TASKGEN_ERROR.usage, '--check compares with a file: --remote-task cannot be "-"');
+    }
+    if (input !== '-' && (await machine.isSameFile(input, output))) {
+      throw new TaskgenError(TASKGEN_ERROR.usage, `${output} is the Task itself: the twin goes into another file`);
     }
     const twin = remoteTwin(await readText(machine, input), { step, parts });
     if (options.check === true) return await check(machine, output, twin);

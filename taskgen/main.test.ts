@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
@@ -53,6 +53,14 @@ test('writes a file, which --check is content with until somebody changes it', a
 
 test('reads standard input and writes standard output', async () => {
   expect(await taskgen('--buildah-task - --remote-task -', IN)).toEqual({ code: 0, stdout: OUT, stderr: '' });
+});
+
+test('does not write over the Task, whatever its file is called', async () => {
+  await symlink('in.yaml', path.join(folder, 'link.yaml'));
+  const { code, stderr } = await taskgen('--buildah-task in.yaml --remote-task link.yaml');
+  expect(code).toBe(2);
+  expect(stderr).toBe('taskgen: link.yaml is the Task itself: the twin goes into another file\n');
+  expect(await readFile(path.join(folder, 'in.yaml'), 'utf8')).toBe(IN);
 });
 
 test.each([

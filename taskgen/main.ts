@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, stat, writeFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import { messageOf } from '#shared/errors.ts';
 import { runTaskgen } from './command.ts';
@@ -12,6 +12,10 @@ try {
       write: async (path, content) => {
         if (path === '-') process.stdout.write(content);
         else await writeFile(path, content);
+      },
+      isSameFile: async (path, other) => {
+        const [one, two] = await Promise.all([path, other].map((file) => stat(file).catch(() => null)));
+        return one != null && one.dev === two?.dev && one.ino === two.ino;
       },
       print: (content) => process.stdout.write(content),
       printError: (content) => process.stderr.write(content),

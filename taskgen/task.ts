@@ -1,4 +1,4 @@
-import { type Document, parseAllDocuments } from 'yaml';
+import { type Document, isScalar, parseAllDocuments } from 'yaml';
 import { z } from 'zod';
 import { messageOf } from '#shared/errors.ts';
 import { PLATFORM_PARAM, SECRET_PREFIX } from '#shared/names.ts';
@@ -86,20 +86,21 @@ export function parseTask(text: string): ParsedTask {
 
 function parseOne(text: string): Document.Parsed {
   const documents = parseAllDocuments(text, { keepSourceTokens: true });
-  const [document] = documents;
-  if (!Array.isArray(documents) || document === undefined || document.contents === null) {
-    throw new TaskgenError(TASKGEN_ERROR.malformed, 'there is no YAML document in it');
-  }
   const [error] = documents.flatMap(({ errors }) => errors);
   if (error !== undefined) {
     throw new TaskgenError(TASKGEN_ERROR.malformed, `malformed YAML: ${error.message.split(/:?\n/, 1)[0]}`, {
       cause: error,
     });
   }
-  if (documents.length > 1) {
+  // Where many are put into one file a "---" may stand behind the last one, too.
+  const [document, ...others] = documents.filter(({ contents }) => !isScalar(contents) || contents.value !== null);
+  if (document === undefined) {
+    throw new TaskgenError(TASKGEN_ERROR.malformed, 'there is no YAML document in it');
+  }
+  if (others.length > 0) {
     throw new TaskgenError(
       TASKGEN_ERROR.malformed,
-      `there are ${documents.length} YAML documents in it: give the Task a file of its own`,
+      `there are ${others.length + 1} YAML documents in it: give the Task a file of its own`,
     );
   }
   return document;

@@ -275,6 +275,10 @@ test('a text without a newline at its end', () => {
   expect(twinOf(BUILDAH.trimEnd())).toBe(BUILDAH_REMOTE);
 });
 
+test('empty documents around the Task stay', () => {
+  expect(twinOf(`---\n# nothing\n---\n${BUILDAH}---\n`)).toBe(`---\n# nothing\n---\n${BUILDAH_REMOTE}---\n`);
+});
+
 test('where every list and mapping ends in the same place, each addition goes into its own', () => {
   const text = `apiVersion: tekton.dev/v1
 kind: Task
