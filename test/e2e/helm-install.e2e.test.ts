@@ -14,7 +14,7 @@ import { MUTATION_CASES } from '#webhook/mutation-cases.ts';
 
 import { BUILDS, builds, leftOnHosts, outcomeOf, taskRun, until } from './support/builds.ts';
 import { auditLines, controllerSuite } from './support/controller-suite.ts';
-import { CHART } from './support/helm.ts';
+import { CHART, finishJob } from './support/helm.ts';
 import { everything } from './support/everything.ts';
 import { CONTROLLER, RELEASE, startInstalled, WEBHOOK, type Installed, type Workload } from './support/installed.ts';
 import { runPod, tokenOf } from './support/pod-stand-in.ts';
@@ -428,7 +428,7 @@ test('uninstalling empties hosts, lets TaskRuns go, and leaves nothing but what 
   expect(outcomeOf((await on.get('waits')) ?? taskRun({ name: '' }))).toBe('Unknown');
   expect(await refusedTo(CONTROLLER)).toEqual([]);
   await on.create({ name: 'after' });
-  await finish(path);
+  await finishJob(client, path);
   const { code: helmCode, stderr: helmError } = await uninstalling;
   expect([helmCode, helmError]).toEqual([0, '']);
   // The Deployments are gone: their Pods end.
@@ -444,12 +444,3 @@ test('uninstalling empties hosts, lets TaskRuns go, and leaves nothing but what 
     await on.gone(name);
   }
 });
-
-/** Says of a Job what its controller would say. */
-async function finish(job: string): Promise<void> {
-  const now = new Date().toISOString().replace(/\.\d+Z$/, 'Z');
-  const condition = { status: 'True', lastTransitionTime: now, lastProbeTime: now, reason: 'CompletionsReached' };
-  const conditions = ['SuccessCriteriaMet', 'Complete'].map((type) => ({ type, ...condition }));
-  const status = { startTime: now, completionTime: now, succeeded: 1, conditions };
-  await sandbox.client.patch(`${job}/status`, { status });
-}

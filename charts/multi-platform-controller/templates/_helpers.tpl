@@ -1,7 +1,10 @@
 {{/* All objects carry fixed names: a cluster holds one installation (docs/decisions/0020-one-installation.md). */}}
 {{- define "mpc.name" -}}multi-platform-controller{{- end }}
 {{- define "mpc.webhookName" -}}multi-platform-controller-webhook{{- end }}
+{{/* The Secret of the webhook's own making. */}}
 {{- define "mpc.certificateName" -}}multi-platform-controller-webhook-certificate{{- end }}
+{{/* The Secret that cert-manager makes: another name, since Helm can neither take over nor spare what it did not make. */}}
+{{- define "mpc.certManagerSecret" -}}multi-platform-controller-webhook-cert-manager{{- end }}
 
 {{- define "mpc.serverEnabled" -}}
 {{- if and .Values.webhook.enabled (eq .Values.webhook.mode "server") }}true{{ end }}

@@ -53,3 +53,12 @@ export async function collectionOf(
   if (found === undefined) throw new Error(`the API server knows no ${kind}`);
   return `${root}${found.namespaced ? `/namespaces/${metadata.namespace ?? namespace}` : ''}/${found.name}`;
 }
+
+/** Says of a Job what its controller would say. */
+export async function finishJob(client: KubeClient, job: string): Promise<void> {
+  const now = new Date().toISOString().replace(/\.\d+Z$/, 'Z');
+  const condition = { status: 'True', lastTransitionTime: now, lastProbeTime: now, reason: 'CompletionsReached' };
+  const conditions = ['SuccessCriteriaMet', 'Complete'].map((type) => ({ type, ...condition }));
+  const status = { startTime: now, completionTime: now, succeeded: 1, conditions };
+  await client.patch(`${job}/status`, { status });
+}
