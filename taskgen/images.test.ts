@@ -30,6 +30,13 @@ function task(steps: readonly Step[], stepTemplate?: object): string {
 describe('a step that uses the image', () => {
   test.each([
     ['behind #! and set', '#!/bin/bash\nset -e\nset -o pipefail\n\n', 'push $IMAGE'],
+    [
+      'in front of a set that goes on in the next line',
+      '#!/bin/bash\nset +x # why\n',
+      'set -e \\\n  -u\npush "$IMAGE"',
+    ],
+    ['in front of a set that does more', '#!/bin/bash\n', 'set -e; if true; then\n  push "$IMAGE"\nfi'],
+    ['in front of what only begins like it', '#!/bin/bash\n', 'setup\npush "$IMAGE"'],
     ['behind #! of sh', '#!/usr/bin/env sh\n', ': ${IMAGE}'],
     ['in front where there is no #!', '', 'set -x\npush "$IMAGE"'],
   ])('appends the platform %s', (_, head, rest) => {

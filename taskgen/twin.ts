@@ -98,9 +98,9 @@ function editRemoteStep(
   else editor.replacePair(step, 'args', words);
 }
 
-/** Behind `#!`, and behind the `set` lines that follow it. */
+/** Behind `#!`, and behind the lines that follow it and do nothing but set options. */
 function firstLineAfterHead(script: string): number {
-  const [head = ''] = /^#!.*\n(?:\s*(?:set\s.*)?\n)*/.exec(script) ?? [];
+  const [head = ''] = /^#!.*\n(?:[ \t]*(?:set[ \t][-+\w \t]*(?:#.*)?)?\n)*/.exec(script) ?? [];
   return head.split('\n').length - 1;
 }
 
