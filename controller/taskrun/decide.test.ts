@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import { parseHostConfig } from '#shared/host-config.ts';
-import { ANNOTATION, FINALIZER, LABEL } from '#shared/names.ts';
+import { ANNOTATION, FINALIZER, LABEL, LOCAL_HOST } from '#shared/names.ts';
 
 import { decide, type Decision, type Facts, type RunMemory } from './decide.ts';
 import { viewOf, type TaskRun } from './view.ts';
@@ -19,7 +19,13 @@ const CONFIG = parseHostConfig({
   'wait-timeout.linux-arm64': '10m',
 });
 
-const NOTHING: RunMemory = { host: undefined, waiting: false, searchStartMs: undefined, secret: 'absent' };
+const NOTHING: RunMemory = {
+  host: undefined,
+  waiting: false,
+  searchStartMs: undefined,
+  secret: 'absent',
+  prepared: undefined,
+};
 const MARKED = { finalizers: [FINALIZER], labels: { [LABEL.targetPlatform]: 'linux-arm64' } };
 const OUR_VOLUME = { name: 'ssh', secret: { secretName: 'multi-platform-ssh-build' } };
 const MOUNTED = { taskSpec: { volumes: [{ name: 'other', secret: { secretName: 'x' } }, OUR_VOLUME] } };
@@ -36,7 +42,6 @@ interface Given {
   status?: unknown;
   memory?: Partial<RunMemory>;
   configState?: Facts['configState'];
-  watchesAll?: boolean;
 }
 
 function decided(given: Given): Decision {
@@ -52,7 +57,6 @@ function decided(given: Given): Decision {
     memory: { ...NOTHING, ...given.memory },
     configState: given.configState ?? { config: CONFIG },
     nowMs: NOW_MS,
-    watchesAll: given.watchesAll ?? false,
   });
 }
 
@@ -61,8 +65,7 @@ const DELETING = { ...MARKED, deletionTimestamp: '2026-01-01T11:59:00Z' };
 test.each<[string, Given, string]>([
   ['no params at all, not marked', { params: undefined }, 'none'],
   ['no PLATFORM among its params, but marked', { params: [{ name: 'IMAGE', value: 'x' }], metadata: MARKED }, 'unmark'],
-  ['PLATFORM, not marked, not resolved: the watch must see it', {}, 'mark'],
-  ['the same where all TaskRuns are watched', { watchesAll: true }, 'none'],
+  ['PLATFORM, not marked, not resolved: the first write that it needs marks it', {}, 'none'],
   ['PLATFORM, marked, not resolved', { metadata: MARKED }, 'none'],
   ['a status without taskSpec is not resolved either', { metadata: MARKED, status: { podName: '' } }, 'none'],
   ['a malformed platform that is not resolved: it may be none of ours', { platform: 'WIN 95' }, 'none'],
@@ -73,6 +76,21 @@ test.each<[string, Given, string]>([
     "resolved with another TaskRun's Secret",
     { metadata: MARKED, status: { taskSpec: { volumes: [{ secret: { secretName: 'multi-platform-ssh-other' } }] } } },
     'unmark',
+  ],
+  [
+    'not ours any more, and it held a slot',
+    { metadata: withHost('a'), status: { taskSpec: {} }, memory: { host: 'a' } },
+    'release',
+  ],
+  [
+    'not ours any more, and it waited',
+    { params: undefined, metadata: MARKED, status: MOUNTED, memory: { waiting: true } },
+    'release',
+  ],
+  [
+    'not ours any more, nor marked, and it may have a Secret',
+    { params: undefined, status: MOUNTED, memory: { secret: 'unknown' } },
+    'release',
   ],
   ['resolved and ours', { metadata: MARKED, status: MOUNTED }, 'allocate'],
   [
@@ -85,7 +103,7 @@ test.each<[string, Given, string]>([
     },
     'allocate',
   ],
-  ['ours, though nobody marked it', { status: MOUNTED, watchesAll: true }, 'allocate'],
+  ['ours, though nobody marked it', { status: MOUNTED }, 'allocate'],
   ['ours, and its platform malformed', { metadata: MARKED, status: MOUNTED, platform: 'Linux ARM' }, 'refuse'],
   ['ours, and its platform a list', { metadata: MARKED, status: MOUNTED, platform: [ARM] }, 'refuse'],
   ['ours, and its platform empty', { metadata: MARKED, status: MOUNTED, platform: '' }, 'refuse'],
@@ -159,7 +177,7 @@ test.each<[string, Given, string]>([
   [
     'a slot, after a restart',
     { metadata: withHost('a'), status: MOUNTED, memory: { host: 'a', secret: 'unknown' } },
-    'provision',
+    'look',
   ],
   [
     "a slot, and somebody else's Secret",
@@ -178,7 +196,12 @@ test.each<[string, Given, string]>([
       status: MOUNTED,
       memory: { secret: 'unknown' },
     },
-    'refuse',
+    'look',
+  ],
+  [
+    'to be local when its Secret could not be made, and its platform is not local any more',
+    { metadata: withHost(LOCAL_HOST), status: MOUNTED, memory: { prepared: { kind: 'local' } } },
+    'run-locally',
   ],
   [
     'refused, by its own process',
@@ -245,11 +268,9 @@ describe('what a refused TaskRun is told', () => {
     expect(message.length).toBeLessThan(500);
   });
 
-  test('is the same as before a restart', () => {
-    const metadata = { ...MARKED, annotations: { [ANNOTATION.error]: 'the very message' } };
-    expect(decided({ metadata, status: MOUNTED, memory: { secret: 'unknown' } })).toMatchObject({
-      message: 'the very message',
-    });
+  test('stays the same while its Secret is not made', () => {
+    const memory = { prepared: { kind: 'error', message: 'the very message' } } as const;
+    expect(decided({ metadata: MARKED, status: MOUNTED, memory })).toMatchObject({ message: 'the very message' });
   });
 });
 

@@ -1,5 +1,5 @@
 import { isUnusable, waitTimeoutOf, type HostConfig } from '#shared/host-config.ts';
-import { ANNOTATION, LABEL, LOCAL_HOST } from '#shared/names.ts';
+import { LABEL, LOCAL_HOST } from '#shared/names.ts';
 import { isPlatform } from '#shared/platform.ts';
 
 import { assignedHostOf, type TaskRunView } from './view.ts';
@@ -17,7 +17,11 @@ export interface RunMemory {
    * ours.
    */
   readonly secret: 'absent' | 'unknown' | 'present' | 'foreign';
+  /** What its Secret will say, once the API server lets it be made. */
+  readonly prepared: PreparedFor | undefined;
 }
+
+export type PreparedFor = { readonly kind: 'login' | 'local' } | { readonly kind: 'error'; readonly message: string };
 
 /** The host list: as it is, or the reason why there is none. */
 export type ConfigState = { readonly config: HostConfig } | { readonly missing: string };
@@ -26,10 +30,10 @@ export type Decision =
   | { readonly action: 'none'; readonly reason: string }
   /** Take finalizer and labels off: it is not ours. */
   | { readonly action: 'unmark'; readonly reason: string }
-  /** Put finalizer and label on, so that the watch sees it. */
-  | { readonly action: 'mark'; readonly reason: string; readonly platform: string }
   /** Account, Secret, labels and finalizer go. */
   | { readonly action: 'release'; readonly reason: string }
+  /** Find out whether its Secret is there. */
+  | { readonly action: 'look'; readonly reason: string }
   /** The Secret `error` with `message`. */
   | { readonly action: 'refuse'; readonly reason: string; readonly message: string }
   /** The Secret `host: localhost`. */
@@ -48,7 +52,6 @@ export interface Facts {
   readonly memory: RunMemory;
   readonly configState: ConfigState;
   readonly nowMs: number;
-  readonly watchesAll: boolean;
 }
 
 type Rule = (facts: Facts) => Decision | null;
@@ -63,7 +66,7 @@ const RULES: readonly Rule[] = [
   unmarked,
   settled,
   slotTaken,
-  refusedBefore,
+  prepared,
   badPlatform,
   local,
   waitedTooLong,
@@ -72,8 +75,8 @@ const RULES: readonly Rule[] = [
 ];
 
 /**
- * Decides what is to be done next for a TaskRun. Pure; called again after each step until the answer is `none`. With `watchesAll` a
- * TaskRun need not be marked before it is known to be ours: the first write that it needs marks it as well.
+ * Decides what is to be done next for a TaskRun. Pure; called again after each step until the answer is `none`. A TaskRun need not be
+ * marked before it is known to be ours: the first write that it needs marks it as well.
  */
 export function decide(facts: Facts): Decision {
   for (const rule of RULES) {
@@ -83,16 +86,20 @@ export function decide(facts: Facts): Decision {
   return none('nothing to do');
 }
 
+/** There is something to give back. */
+export function holdsAnything({ host, waiting, secret, prepared: isPrepared }: RunMemory): boolean {
+  return host !== undefined || waiting || secret === 'present' || secret === 'unknown' || isPrepared !== undefined;
+}
+
 function ended({ view, memory }: Facts): Decision | null {
   if (!view.done && !view.deleting) return null;
   const how = view.deleting ? 'it is being deleted' : 'it has ended';
-  if (view.hasFinalizer || memory.host !== undefined || memory.waiting || memory.secret === 'present') {
-    return { action: 'release', reason: how };
-  }
+  if (view.hasFinalizer || holdsAnything(memory)) return { action: 'release', reason: how };
   return none(`${how}, and nothing of it is ours`);
 }
 
-function notOurs({ view }: Facts): Decision | null {
+/** It may have been ours before. */
+function notOurs({ view, memory }: Facts): Decision | null {
   const reason =
     view.platform.kind === 'none'
       ? 'it has no parameter PLATFORM'
@@ -100,16 +107,12 @@ function notOurs({ view }: Facts): Decision | null {
         ? 'no volume of it mounts our Secret'
         : null;
   if (reason === null) return null;
+  if (holdsAnything(memory)) return { action: 'release', reason };
   return view.hasFinalizer ? { action: 'unmark', reason } : none(reason);
 }
 
-function unresolved({ view, watchesAll }: Facts): Decision | null {
-  if (view.mount !== 'unresolved') return null;
-  const { platform } = view;
-  const marked = view.hasFinalizer && view.labels[LABEL.targetPlatform] !== undefined;
-  if (watchesAll || marked || platform.kind !== 'string' || !isPlatform(platform.value))
-    return none('Tekton has not resolved its Task yet');
-  return { action: 'mark', reason: 'it has a parameter PLATFORM', platform: platform.value };
+function unresolved({ view }: Facts): Decision | null {
+  return view.mount === 'unresolved' ? none('Tekton has not resolved its Task yet') : null;
 }
 
 /** A user can take off what is written on it; after a restart nobody would know of its slot. */
@@ -124,16 +127,17 @@ function isWrittenOn(view: TaskRunView, host: string): boolean {
 
 function settled({ memory }: Facts): Decision | null {
   if (memory.secret === 'present') return none('it has its Secret');
+  if (memory.secret === 'unknown') return { action: 'look', reason: 'it may have its Secret since before a restart' };
   if (memory.secret !== 'foreign') return null;
   const reason = 'a Secret that is not ours has its name';
   return memory.host === undefined ? none(reason) : { action: 'withdraw', reason, host: memory.host };
 }
 
-/** It was refused before a restart, and whether the Secret was made after that is not known. */
-function refusedBefore({ view, memory }: Facts): Decision | null {
-  const message = view.annotations[ANNOTATION.error];
-  if (message === undefined || memory.secret !== 'unknown') return null;
-  return { action: 'refuse', reason: 'it was refused before', message };
+/** The Secret may be there though no answer came: it is not to become another one. */
+function prepared({ memory }: Facts): Decision | null {
+  const reason = 'its Secret is not made yet';
+  if (memory.prepared?.kind === 'error') return { action: 'refuse', reason, message: memory.prepared.message };
+  return memory.prepared?.kind === 'local' ? { action: 'run-locally', reason } : null;
 }
 
 function badPlatform({ view }: Facts): Decision | null {

@@ -13,7 +13,7 @@ import type { Fleet } from '../host/fleet.ts';
 import type { KeyPair } from '../host/keys.ts';
 import type { Metrics } from '../metrics.ts';
 import type { Changes, Pool } from '../pool/pool.ts';
-import { decide, type ConfigState, type Decision } from './decide.ts';
+import { decide, holdsAnything, type ConfigState, type Decision, type RunMemory } from './decide.ts';
 import { Reporter } from './reporter.ts';
 import { fieldsOf, isOfInterest, newRun, orderOf, platformOf, writtenTimeMs, type Run } from './run.ts';
 import { SecretWriter } from './secrets.ts';
@@ -25,7 +25,7 @@ import { TaskRunWriter } from './writer.ts';
 const MAX_STEPS = 12;
 
 export interface ReconcilerOptions {
-  client: KubeClient;
+  client: Pick<KubeClient, 'get' | 'create' | 'patch' | 'delete'>;
   pool: Pool;
   fleet: Pick<Fleet, 'createAccount' | 'removeAccount' | 'owe' | 'knows' | 'problemOf'>;
   events: Pick<EventRecorder, 'record'>;
@@ -176,26 +176,26 @@ export class TaskRunReconciler {
   }
 
   #decide(run: Run): Decision {
-    const { pool, configState, watchesAll, clock } = this.#options;
-    const { uid } = run.view;
-    const host = pool.hostOf(uid);
-    const waiting = pool.isWaiting(uid);
-    if (run.gone) {
-      const holds = host !== undefined || waiting || run.secret === 'present' || run.prepared !== undefined;
-      return { action: holds ? 'release' : 'none', reason: 'it is gone' };
-    }
-    const memory = { host, waiting, searchStartMs: run.searchStartMs, secret: run.secret };
-    return decide({ view: run.view, memory, configState: configState(), nowMs: clock.now(), watchesAll });
+    const { configState, clock } = this.#options;
+    const memory = this.#memoryOf(run);
+    if (run.gone) return { action: holdsAnything(memory) ? 'release' : 'none', reason: 'it is gone' };
+    return decide({ view: run.view, memory, configState: configState(), nowMs: clock.now() });
+  }
+
+  #memoryOf({ view, searchStartMs, secret, prepared }: Run): RunMemory {
+    const { pool } = this.#options;
+    const host = pool.hostOf(view.uid);
+    return { host, waiting: pool.isWaiting(view.uid), searchStartMs, secret, prepared: prepared?.content };
   }
 
   #act(run: Run, decision: Exclude<Decision, { action: 'none' }>): Promise<unknown> {
     switch (decision.action) {
       case 'unmark':
         return this.#writer.unmark(run);
-      case 'mark':
-        return this.#writer.mark(run, {});
       case 'release':
         return this.#steps.release(run);
+      case 'look':
+        return this.#steps.look(run);
       case 'refuse':
         return this.#steps.refuse(run, decision.message);
       case 'run-locally':
@@ -213,16 +213,16 @@ export class TaskRunReconciler {
 
   /** The watch would not tell that it is gone; the scan brings it back. */
   #isOutOfSight({ view, secret }: Run): boolean {
-    const { pool, watchesAll } = this.#options;
-    const isWatched = watchesAll || view.labels[LABEL.targetPlatform] !== undefined;
-    return !isWatched && secret === 'absent' && pool.hostOf(view.uid) === undefined && !pool.isWaiting(view.uid);
+    const isWatched = this.#options.watchesAll || view.labels[LABEL.targetPlatform] !== undefined;
+    return !isWatched && secret === 'absent';
   }
 
   /** Nothing is to be done now: forget the TaskRun, or come back when it has waited as long as it may. */
   #rest(run: Run): void {
     const { pool, clock, configState } = this.#options;
     const { uid } = run.view;
-    if (run.gone || !isOfInterest(run.view) || this.#isOutOfSight(run)) {
+    const isOver = run.gone || !isOfInterest(run.view) || this.#isOutOfSight(run);
+    if (isOver && !holdsAnything(this.#memoryOf(run))) {
       this.#runs.delete(uid);
       return;
     }

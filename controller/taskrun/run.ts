@@ -3,7 +3,7 @@ import type { Secret } from '#shared/kubernetes/objects.ts';
 import { ANNOTATION } from '#shared/names.ts';
 import { platformLabel } from '#shared/platform.ts';
 
-import type { ConfigState, RunMemory } from './decide.ts';
+import type { ConfigState, PreparedFor, RunMemory } from './decide.ts';
 import type { TaskRunView } from './view.ts';
 
 /** One TaskRun, as long as there is anything to do for it: what is written on it, and what only this process knows. */
@@ -29,8 +29,11 @@ export interface Run {
 
 export interface Prepared {
   readonly secret: Secret;
+  readonly content: PreparedFor;
   /** It was sent, and no answer came. */
   mayBeThere: boolean;
+  /** It was said that the API server does not let it be made. */
+  isKnownForbidden: boolean;
 }
 
 export function newRun(view: TaskRunView): Run {

@@ -1,21 +1,28 @@
 import { messageOf } from '#shared/errors.ts';
 import type { KubeClient } from '#shared/kubernetes/client.ts';
-import { ignoreNotFound, isConflict, isInvalid, KubeError } from '#shared/kubernetes/errors.ts';
+import {
+  ignoreNotFound,
+  isAlreadyExists,
+  isConflict,
+  isForbidden,
+  isInvalid,
+  KubeError,
+} from '#shared/kubernetes/errors.ts';
 import type { KubeObject, Secret } from '#shared/kubernetes/objects.ts';
 import { PATH } from '#shared/kubernetes/paths.ts';
 import { ANNOTATION, secretName } from '#shared/names.ts';
 
 import type { Reporter } from './reporter.ts';
-import { fieldsOf, type Run } from './run.ts';
+import { fieldsOf, type Prepared, type Run } from './run.ts';
 import { buildSecret, type SecretContent } from './secret.ts';
 import type { TaskRunView } from './view.ts';
 
 /** Creates and deletes the Secrets of TaskRuns, which it cannot read: rights to create and delete by name are all that it has. */
 export class SecretWriter {
-  readonly #client: KubeClient;
+  readonly #client: Pick<KubeClient, 'create' | 'patch' | 'delete'>;
   readonly #reporter: Reporter;
 
-  constructor(options: { client: KubeClient; reporter: Reporter }) {
+  constructor(options: { client: Pick<KubeClient, 'create' | 'patch' | 'delete'>; reporter: Reporter }) {
     this.#client = options.client;
     this.#reporter = options.reporter;
   }
@@ -25,7 +32,7 @@ export class SecretWriter {
    * (`run.secret` is `foreign`); the same where none can be made, since the name of the TaskRun is too long. What was prepared is kept until the API server has answered: the account has its key.
    */
   async publish(run: Run, content: () => Promise<SecretContent> | SecretContent): Promise<boolean> {
-    run.prepared ??= { secret: buildSecret(run.view, await content()), mayBeThere: run.secret === 'unknown' };
+    run.prepared ??= prepare(run.view, await content());
     const { prepared, view } = run;
     try {
       const created = await this.#client.create<Secret>(PATH.secrets(view.namespace), prepared.secret);
@@ -40,7 +47,14 @@ export class SecretWriter {
         this.#reporter.say(run, 'secretRefused', `gets no host: its Secret cannot be made: ${messageOf(error)}`);
         return false;
       }
-      if (!isConflict(error)) throw error;
+      // A quota, say: it can be raised, or others make room.
+      if (isForbidden(error) && !prepared.isKnownForbidden) {
+        prepared.isKnownForbidden = true;
+        const message = `waits for its Secret, which may not be made now and is tried again: ${messageOf(error)}`;
+        this.#reporter.say(run, 'secretRefused', message);
+      }
+      // 409 with another reason is no answer to what was asked: quotas are counted with optimistic locks.
+      if (!isAlreadyExists(error)) throw error;
       run.secret = prepared.mayBeThere ? 'present' : 'foreign';
     }
     run.prepared = undefined;
@@ -65,7 +79,7 @@ export class SecretWriter {
       });
       return false;
     } catch (error) {
-      if (isConflict(error)) return true;
+      if (isAlreadyExists(error)) return true;
       // Where its name is too long, say: there can be none.
       if (isInvalid(error)) return false;
       throw error;
@@ -75,7 +89,10 @@ export class SecretWriter {
   /** Deletes the Secret, if there may be one of ours. */
   async delete(run: Run): Promise<void> {
     const { namespace, name } = run.view;
-    if (run.secret === 'present' || run.secret === 'unknown' || run.prepared?.mayBeThere === true) {
+    // By its name alone it could be that of a new TaskRun; Kubernetes takes ours away, since its owner is gone.
+    const isOwnersOnly = run.gone && run.secretUid === undefined;
+    const mayBeThere = run.secret === 'present' || run.secret === 'unknown' || run.prepared?.mayBeThere === true;
+    if (mayBeThere && !isOwnersOnly) {
       const preconditions = run.secretUid === undefined ? undefined : { uid: run.secretUid };
       try {
         await ignoreNotFound(this.#client.delete(PATH.secrets(namespace, secretName(name)), preconditions));
@@ -101,4 +118,13 @@ export class SecretWriter {
       this.#reporter.log.warn(fields, `the Pod ${podName} could not be told of its Secret: ${messageOf(error)}`);
     }
   }
+}
+
+function prepare(view: TaskRunView, content: SecretContent): Prepared {
+  return {
+    secret: buildSecret(view, content),
+    content: content.kind === 'error' ? content : { kind: content.kind },
+    mayBeThere: false,
+    isKnownForbidden: false,
+  };
 }

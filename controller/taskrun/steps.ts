@@ -107,13 +107,18 @@ export class Steps {
     reporter.say(run, 'assigned', `got a slot on host ${host}`, { host });
   }
 
+  /** Another process may have made the Secret before a restart. */
+  async look(run: Run): Promise<void> {
+    run.secret = (await this.#options.secrets.isThere(run.view)) ? 'present' : 'absent';
+  }
+
   /** Makes the account and hands it over. Each part is done once, however often it is tried. */
   async provision(run: Run, host: string): Promise<void> {
     const { pool, clock, metrics, secrets, reporter, configState } = this.#options;
-    if (run.secret === 'unknown') {
-      run.secret = (await secrets.isThere(run.view)) ? 'present' : 'absent';
-      // Before a restart nobody may have checked what is written on it: concurrency was lowered, or a user wrote it.
-      if (run.secret === 'absent' && pool.isOverfull(host)) await this.withdraw(run, host);
+    // The list has changed, or what is written on it was never checked: before a restart a user may have written it.
+    const isOffered = pool.platformOf(host) === platformOf(run.view) && !pool.isOverfull(host);
+    if (run.prepared === undefined && !isOffered) {
+      await this.withdraw(run, host);
       return;
     }
     try {
@@ -138,7 +143,7 @@ export class Steps {
       try {
         await fleet.removeAccount(host, accountName(run.view.uid), run.view.uid);
       } catch (error) {
-        if (!(error instanceof HostError)) throw error;
+        if (!(error instanceof HostError) || this.#options.isStopping()) throw error;
         await this.#owe(run.view, host, clock.now());
       }
     }
@@ -203,8 +208,14 @@ export class Steps {
     const { privateKey, publicKey } = await generateKeyPair();
     const keyLifeMs = timeoutMs === undefined ? KEY_LIFE_MS : Math.min(timeoutMs + HOUR_MS, MAX_KEY_LIFE_MS);
     const expiresAtMs = clock.now() + keyLifeMs;
+    // One that an earlier process made is not gone because this one could not make it.
+    const hadAccount = run.mayHaveAccount;
     run.mayHaveAccount = true;
-    const login = await fleet.createAccount(host, { account, taskRunUid: uid, publicKey, expiresAtMs, limits });
+    const request = { account, taskRunUid: uid, publicKey, expiresAtMs, limits };
+    const login = await fleet.createAccount(host, request).catch((error: unknown) => {
+      if (error instanceof HostError && !error.mayHaveActed) run.mayHaveAccount = hadAccount;
+      throw error;
+    });
     return {
       kind: 'login',
       privateKey,
@@ -221,7 +232,7 @@ export class Steps {
     run.failures.set(host, error.message);
     metrics.provisioningFailures.inc({ platform: platformForMetrics(view, configState()) });
     reporter.say(run, 'hostFailed', `got no account on host ${host}: ${error.message}`, { host, code: error.code });
-    if (error.mayHaveActed) await this.#owe(view, host, clock.now());
+    if (run.mayHaveAccount) await this.#owe(view, host, clock.now());
     run.mayHaveAccount = false;
     run.slotAtMs = run.assignedAtMs = undefined;
     onChanges(pool.release(view.uid));

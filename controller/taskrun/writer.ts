@@ -22,10 +22,10 @@ export interface WrittenState {
 
 /** Writes on TaskRuns. Each write goes through only on the version that it was decided on. */
 export class TaskRunWriter {
-  readonly #client: KubeClient;
+  readonly #client: Pick<KubeClient, 'get' | 'patch'>;
   readonly #clock: Clock;
 
-  constructor(options: { client: KubeClient; clock: Clock }) {
+  constructor(options: { client: Pick<KubeClient, 'get' | 'patch'>; clock: Clock }) {
     this.#client = options.client;
     this.#clock = options.clock;
   }

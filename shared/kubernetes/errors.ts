@@ -25,6 +25,10 @@ export const isNotFound = (error: unknown): boolean => hasStatus(error, 404);
 /** `AlreadyExists` on a create; on anything else the object changed since it was read. */
 export const isConflict = (error: unknown): boolean => hasStatus(error, 409);
 
+/** Of the reasons for 409 on a create the one that says that the name is taken; a quota's is another. */
+export const isAlreadyExists = (error: unknown): boolean =>
+  error instanceof KubeError && error.reason === 'AlreadyExists';
+
 /** `410 Gone`: the resourceVersion or the continue token is too old; list again from the start. */
 export const isGone = (error: unknown): boolean => hasStatus(error, 410);
 
