@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { refusalOf, taskWith } from './testing.ts';
+import { refusalOf, taskWith, twinOf } from './testing.ts';
 
 test.each<[string, string, string, string]>([
   ['nothing', '', 'taskgen.malformed', 'there is no YAML document in it'],
@@ -83,15 +83,17 @@ test.each<[string, (text: string) => string, string]>([
     'spec',
   ],
   ['a flow list', (text) => text.replace('spec:\n', 'spec:\n  params: [{name: X}]\n'), 'params'],
+  ['an alias', (text) => text.replace('spec:\n', 'spec:\n  results: &all []\n  volumes: *all\n'), 'volumes'],
+  ['an anchor at a script', (text) => `${text.replace('script: make', 'script: &s make')}x: *s\n`, 'script'],
   [
-    'an alias',
-    (text) =>
-      text.replace(
-        'spec:\n',
-        'spec:\n  params: &all\n    - name: X\n      type: string\n  results: []\n  volumes: *all\n',
-      ),
-    'volumes',
+    'an anchor at a list',
+    (text) => `${text.replace('script:', 'env: &e\n        - name: X\n          value: y\n      script:')}x: *e\n`,
+    'env',
   ],
+  ['an anchor at the step', (text) => text.replace('- name: build', '- &b\n      name: build'), 'steps[0]'],
+  ['an anchor at all steps', (text) => text.replace('steps:', 'steps: &all'), 'steps'],
+  ['an anchor at the Task', (text) => text.replace('spec:', 'spec: &spec'), 'spec'],
+  ['an anchor in a command', (text) => `${text.replace('script: make', 'command: [make, &w all]')}x: *w\n`, 'command'],
 ])('%s that would have to be changed is refused', (_, change, what) => {
   expect(refusalOf(change(taskWith({})))).toEqual({
     code: 'taskgen.refused',
@@ -99,4 +101,27 @@ test.each<[string, (text: string) => string, string]>([
       `"${what}" is written in a way that cannot be edited: please write it in block style, without anchors and aliases`,
     ],
   });
+});
+
+test('a merge key is refused: what it brings in is not there to be seen', () => {
+  const text = taskWith({})
+    .replace('metadata:', 'x: &x\n  env: []\nmetadata:')
+    .replace('script: make', 'script: make\n      <<: *x');
+  expect(refusalOf(text)).toEqual({
+    code: 'taskgen.refused',
+    reasons: ['the Task has a merge key "<<": please write out what it brings in'],
+  });
+});
+
+test('what stays as it is may have anchors and aliases, and be in flow style', () => {
+  const text = taskWith({ args: ['all'] }, { description: 'both' })
+    .replace('description: both', 'description: &d both')
+    .replace('- all', '- *d')
+    .replace(
+      '  steps:\n',
+      '  steps:\n    - {name: first, image: x, script: &s y}\n    - {name: second, image: x, script: *s}\n',
+    );
+  const twin = twinOf(text);
+  expect(twin).toContain('    - {name: first, image: x, script: &s y}\n    - {name: second, image: x, script: *s}\n');
+  expect(twin).toContain('- *d');
 });

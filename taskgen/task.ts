@@ -1,4 +1,4 @@
-import { type Document, isScalar, parseAllDocuments } from 'yaml';
+import { type Document, isScalar, parseAllDocuments, visit } from 'yaml';
 import { z } from 'zod';
 import { messageOf } from '#shared/errors.ts';
 import { PLATFORM_PARAM, SECRET_PREFIX } from '#shared/names.ts';
@@ -67,11 +67,12 @@ export interface ParsedTask {
   readonly task: Task;
 }
 
-/** @throws TaskgenError `malformed`, `not-a-task`, `already-remote` */
+/** @throws TaskgenError `malformed`, `not-a-task`, `already-remote`, `refused` */
 export function parseTask(text: string): ParsedTask {
   const document = parseOne(text);
   const value = valueOf(document);
   checkKind(value);
+  checkMergesNothing(document);
   const parsed = Task.safeParse(value);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
@@ -123,6 +124,19 @@ function checkKind(value: unknown): void {
   }
   const what = kind === undefined ? 'YAML without a kind' : `a ${kind} of ${apiVersion ?? 'no API'}`;
   throw new TaskgenError(TASKGEN_ERROR.notATask, `${what}, not a Task of tekton.dev/v1`);
+}
+
+/** Kubernetes reads `<<` as YAML 1.1 does: what it brings in would be neither carried over nor added to. */
+function checkMergesNothing(document: Document.Parsed): void {
+  visit(document, {
+    Pair: (_, { key }) => {
+      if (!isScalar(key) || key.source !== '<<') return;
+      throw new TaskgenError(
+        TASKGEN_ERROR.refused,
+        'the Task has a merge key "<<": please write out what it brings in',
+      );
+    },
+  });
 }
 
 function checkIsNotRemote({ metadata, spec }: Task): void {

@@ -27,13 +27,13 @@ export function remoteTwin(text: string, { step, parts }: TwinOptions): string {
   const spec = mapIn(root, 'spec');
   const steps = valueOf(spec, 'steps');
   if (!isSeq(steps)) throw new TypeError('a Task without a list of steps was taken for one');
-  const stepMaps = steps.items.map((item, i) => blockMap(item, `steps[${i}]`));
+  const stepAt = (position: number): YAMLMap => blockMap(steps.items[position], `steps[${position}]`);
   const editor = createYamlEditor(source, dashColumns(spec, steps));
 
   editor.replaceScalar(mapIn(root, 'metadata'), 'name', plan.name);
   editSpec(editor, spec, plan);
   for (const where of plan.images.declareIn) {
-    const owner = where === 'template' ? mapIn(spec, 'stepTemplate') : itemAt(stepMaps, where);
+    const owner = where === 'template' ? mapIn(spec, 'stepTemplate') : stepAt(where);
     editor.addItems(
       owner,
       'env',
@@ -42,9 +42,9 @@ export function remoteTwin(text: string, { step, parts }: TwinOptions): string {
   }
   for (const { position, names } of plan.images.appendIn) {
     const at = firstLineAfterHead(task.spec.steps[position]?.script ?? '');
-    editor.insertLines(itemAt(stepMaps, position), 'script', at, appendingLines(names));
+    editor.insertLines(stepAt(position), 'script', at, appendingLines(names));
   }
-  editRemoteStep(editor, itemAt(stepMaps, plan.position), { plan, task, parts });
+  editRemoteStep(editor, stepAt(plan.position), { plan, task, parts });
   return editor.text();
 }
 
@@ -52,12 +52,6 @@ export function remoteTwin(text: string, { step, parts }: TwinOptions): string {
 function dashColumns(spec: YAMLMap, steps: YAMLSeq): number {
   const [list, owner] = [steps.srcToken, spec.srcToken].map((token) => (token && 'indent' in token ? token.indent : 0));
   return Math.max(0, (list ?? 0) - (owner ?? 0));
-}
-
-function itemAt(maps: readonly YAMLMap[], position: number): YAMLMap {
-  const map = maps[position];
-  if (map === undefined) throw new RangeError(`there is no step ${position}`);
-  return map;
 }
 
 function editSpec(editor: YamlEditor, spec: YAMLMap, { images }: Plan): void {

@@ -1,4 +1,4 @@
-import { type Node, type Pair, Scalar, type YAMLMap, isMap, isNode, isPair, isScalar, isSeq } from 'yaml';
+import { type Node, type Pair, Scalar, type YAMLMap, isMap, isNode, isPair, isScalar, isSeq, visit } from 'yaml';
 import { TASKGEN_ERROR, TaskgenError } from './errors.ts';
 
 /**
@@ -42,6 +42,11 @@ export function createYamlEditor(source: string, dash: number): YamlEditor {
   const replacePair: YamlEditor['replacePair'] = (map, key, lines) => {
     const pair = pairOf(map, key);
     if (!isNode(pair?.key) || !isNode(pair.value)) throw refuse(key);
+    visit(pair.value, {
+      Value: (_, { anchor }) => {
+        if (anchor !== undefined) throw refuse(key);
+      },
+    });
     const indent = ' '.repeat(columnOf(map));
     const text = lines.map((line, i) => (i === 0 || line === '' ? line : indent + line)).join('\n');
     change(rangeOf(pair.key)[0], lineEnd(source, endOf(pair.value)) - 1, text);
@@ -134,12 +139,17 @@ export function mapIn(map: YAMLMap, key: string): YAMLMap {
 
 /** @throws TaskgenError `refused` */
 export function blockMap(node: unknown, what: string): YAMLMap {
-  if (!isMap(node) || node.flow === true) throw refuse(what);
+  if (!isMap(node) || node.flow === true || node.anchor !== undefined) throw refuse(what);
   return node;
 }
 
+/** With an anchor it may stand elsewhere, too, and would be changed there. */
 function pairOf(map: YAMLMap, key: string): Pair | undefined {
-  return map.items.find((pair) => isScalar(pair.key) && pair.key.value === key);
+  const pair = map.items.find((candidate) => isScalar(candidate.key) && candidate.key.value === key);
+  if ([pair?.key, pair?.value].some((node) => isNode(node) && 'anchor' in node && node.anchor !== undefined)) {
+    throw refuse(key);
+  }
+  return pair;
 }
 
 function refuse(what: string): TaskgenError {
