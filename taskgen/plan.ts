@@ -4,7 +4,7 @@ import { type ImagePlan, planImages, titleOf } from './images.ts';
 import { mergeStep } from './merged-step.ts';
 import { planPodmanOptions } from './podman-options.ts';
 import { refusals } from './refusals.ts';
-import type { Step, Task } from './task.ts';
+import { type Step, type Task, hasScript } from './task.ts';
 
 /** All that the twin differs in. */
 export interface Plan {
@@ -54,7 +54,7 @@ export function planTwin(task: Task, stepName: string | undefined): Plan {
     image: step.image ?? '',
     images,
     remote: {
-      form: step.step.script === undefined ? 'command' : 'script',
+      form: hasScript(step.step) ? 'script' : 'command',
       carried,
       storage,
       envNames: step.env.map(({ name }) => name),

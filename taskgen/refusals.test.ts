@@ -5,6 +5,8 @@ describe('what cannot be carried over is refused by name', () => {
   test.each<[string, { step?: object; spec?: object }]>([
     ['ref: what a StepAction does is not in this Task', { step: { script: undefined, ref: { name: 'x' } } }],
     ['it has neither script nor command, and what its image would run is not known', { step: { script: undefined } }],
+    ['it has neither script nor command, and what its image would run is not known', { step: { script: '' } }],
+    ['its script is empty: leave it out', { step: { script: '', command: ['make'] } }],
     ['it has both script and command', { step: { command: ['make'] } }],
     ['it has no image', { step: { image: undefined } }],
     ['its script is for Windows', { step: { script: '#!win powershell\ndir' } }],

@@ -1,6 +1,6 @@
 import type { MergedStep } from './merged-step.ts';
 import { planPodmanOptions } from './podman-options.ts';
-import type { StepTemplate, Task } from './task.ts';
+import { type StepTemplate, type Task, hasScript } from './task.ts';
 
 /** Fields of a step that the twin carries over, or that are as good for the step on the cluster's side. */
 const STEP_FIELDS: ReadonlySet<string> = new Set(
@@ -32,16 +32,16 @@ const LOCAL_VARIABLE = /\$\((?:step\.|artifacts\.|credentials\.path|steps\.[^)]*
 /** Why a step cannot run remotely, apart from its mounts and what it calls its image; empty where it can. */
 export function refusals({ spec }: Task, { step, image, env, securityContext }: MergedStep): string[] {
   const template: StepTemplate = spec.stepTemplate ?? {};
-  const hasScript = step.script !== undefined && step.script !== '';
   const hasCommand = (step.command?.length ?? 0) > 0;
   return [
     ...unknownFields(step, STEP_FIELDS, ''),
     ...unknownFields(template, TEMPLATE_FIELDS, 'stepTemplate.'),
     ...(image === undefined ? ['it has no image'] : []),
-    ...(hasScript || hasCommand || step['ref'] !== undefined
+    ...(hasScript(step) || hasCommand || step['ref'] !== undefined
       ? []
       : ['it has neither script nor command, and what its image would run is not known']),
-    ...(hasScript && hasCommand ? ['it has both script and command'] : []),
+    ...(hasScript(step) && hasCommand ? ['it has both script and command'] : []),
+    ...(step.script === '' && hasCommand ? ['its script is empty: leave it out'] : []),
     ...(step.script?.trimStart().startsWith('#!win') === true ? ['its script is for Windows'] : []),
     ...(spec.sidecars ?? []).map(({ name }) => `sidecar ${name}: a step on another machine does not reach it`),
     ...env.flatMap(({ name }) => variableProblems(name)),

@@ -62,6 +62,11 @@ export type StepTemplate = z.infer<typeof StepTemplate>;
 export type Step = z.infer<typeof Step>;
 export type Task = z.infer<typeof Task>;
 
+/** As Tekton asks: an empty script is none. */
+export function hasScript({ script = '' }: Step): boolean {
+  return script !== '';
+}
+
 export interface ParsedTask {
   readonly document: Document.Parsed;
   readonly task: Task;
