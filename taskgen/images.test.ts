@@ -12,6 +12,10 @@ interface Step {
   readonly script?: string;
   readonly command?: readonly string[];
   readonly args?: readonly string[];
+  readonly displayName?: string;
+  readonly ref?: object;
+  readonly params?: readonly object[];
+  readonly when?: readonly object[];
   readonly env?: readonly { name: string; value: string }[];
 }
 
@@ -53,10 +57,15 @@ describe('a step that uses the image', () => {
     expect(twin.spec.steps[0].env).toEqual([{ name: 'BUILDER_IMAGE', value: 'x' }]);
   });
 
+  test('may leave it to a program that it calls', () => {
+    const { spec } = parse(twinOf(task([{ name: 'push', script: './push.sh' }], { env: [IMAGE] })));
+    expect(spec.steps[1].script).toBe(`${APPENDING}./push.sh`);
+  });
+
   test('and others stay as they are', () => {
     const others = [
       { name: 'a', script: '#!/bin/python3\nprint()' },
-      { name: 'b', script: 'echo $IMAGES $MY_IMAGE' },
+      { name: 'b', displayName: 'of $(params.IMAGE)', command: ['echo', '$IMAGES', '$MY_IMAGE'] },
       { name: 'c', command: ['true'] },
     ];
     const { spec } = parse(twinOf(task(others, { env: [IMAGE] })));
@@ -85,6 +94,14 @@ describe('refused by name', () => {
     [
       `step push ${DIRECT}`,
       { name: 'push', script: 'push', env: [{ name: 'URL', value: 'docker://$(params["IMAGE"])' }] },
+    ],
+    [
+      `step push ${DIRECT}`,
+      { name: 'push', ref: { name: 'push' }, params: [{ name: 'to', value: ['$(params.IMAGE)'] }] },
+    ],
+    [
+      `step push ${DIRECT}`,
+      { name: 'push', script: 'true', when: [{ input: '$(params.IMAGE)', operator: 'in', values: ['x'] }] },
     ],
     [
       'env PLATFORM: the twin needs this name',

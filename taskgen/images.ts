@@ -1,6 +1,6 @@
 import { PLATFORM_PARAM } from '#shared/names.ts';
 import { type MergedStep, mergeStep } from './merged-step.ts';
-import type { EnvVar, Step, Task } from './task.ts';
+import { type EnvVar, type Step, type Task, hasScript } from './task.ts';
 
 /** Variables that hold the name of the image, and what must be done so that the platform can become part of it. */
 export interface ImagePlan {
@@ -26,9 +26,10 @@ export function planImages(task: Task, remote: number): ImagePlan {
     const merged = mergeStep(task, step);
     return { step, position, names: namesIn(merged.env), own: namesIn(step.env), merged };
   });
-  const others = views
-    .filter(({ position }) => position !== remote)
-    .map(({ step, position, names }) => ({ step, position, names: names.filter((name) => uses(step, name)) }))
+  const others = views.filter(({ position, names }) => position !== remote && names.length > 0);
+  const strangers = others
+    .filter(({ step }) => !isShellScript(step))
+    .map((view) => ({ ...view, names: view.names.filter((name) => uses(view.step, name)) }))
     .filter(({ names }) => names.length > 0);
   const ownPositions = views.filter(({ own }) => own.length > 0).map(({ position }) => position);
   const declareIn = ofTemplate.length > 0 ? (['template'] as const) : ownPositions;
@@ -37,11 +38,10 @@ export function planImages(task: Task, remote: number): ImagePlan {
   return {
     names: views[remote]?.names ?? [],
     declareIn,
+    // Whether a script mentions the variable or not: what it calls has it in its environment.
     appendIn: others.filter(({ step }) => isShellScript(step)).map(({ position, names }) => ({ position, names })),
     reasons: [
-      ...others
-        .filter(({ step }) => !isShellScript(step))
-        .map(({ step, position, names }) => notShell(step, position, names)),
+      ...strangers.map(({ step, position, names }) => notShell(step, position, names)),
       ...views.filter(({ merged }) => hasImageParam(merged)).map(({ step, position }) => directUse(step, position)),
       ...taken(task),
     ],
@@ -56,22 +56,29 @@ function isImageVariable({ name, value }: EnvVar): boolean {
   return name === 'IMAGE' || (value !== undefined && value.match(IMAGE_PARAM)?.[0] === value);
 }
 
-/** What a step calls by itself has the variable in its environment too; that it reads it is sure only where it declares it. */
+/** Whether what is no shell script uses the variable: for sure only where it mentions or declares it. */
 function uses(step: Step, name: string): boolean {
   const { script, command, args, env } = step;
   const mentions = new RegExp(String.raw`\b${name}\b`).test(
-    textOf([script, command, args]).replaceAll(IMAGE_PARAM, ''),
+    stringsIn([script, command, args]).join('\n').replaceAll(IMAGE_PARAM, ''),
   );
-  return mentions || (script === undefined && namesIn(env).includes(name));
+  return mentions || (!hasScript(step) && namesIn(env).includes(name));
 }
 
-function isShellScript({ script }: Step): boolean {
-  return script !== undefined && (!script.trimStart().startsWith('#!') || SHELL.test(script));
+function isShellScript(step: Step): boolean {
+  const { script = '' } = step;
+  return hasScript(step) && (!script.trimStart().startsWith('#!') || SHELL.test(script));
 }
 
-function hasImageParam({ step: { script, command, args, workingDir }, image, env }: MergedStep): boolean {
-  const values = env.filter((variable) => !isImageVariable(variable)).map(({ value }) => value);
-  return textOf([script, command, args, workingDir, image, values]).search(IMAGE_PARAM) >= 0;
+/** Anywhere but in a variable for it, and in what people read. */
+function hasImageParam({ step, image, env }: MergedStep): boolean {
+  const fields = { ...step, image, displayName: '', env: env.filter((variable) => !isImageVariable(variable)) };
+  return stringsIn(fields).some((text) => text.search(IMAGE_PARAM) >= 0);
+}
+
+function stringsIn(value: unknown): string[] {
+  if (typeof value === 'string') return [value];
+  return typeof value === 'object' && value !== null ? Object.values(value).flatMap(stringsIn) : [];
 }
 
 function directUse(step: Step, position: number): string {
@@ -92,10 +99,6 @@ function taken({ spec }: Task): string[] {
       .filter(({ name }) => name === APPEND_PARAM)
       .map(({ name }) => `param ${name}: the twin needs this name`),
   ];
-}
-
-function textOf(texts: unknown[]): string {
-  return texts.flat().join('\n');
 }
 
 export function titleOf({ name }: Step, position: number): string {
