@@ -292,25 +292,33 @@ describe('an upgrade', () => {
   const probe = (): Promise<KubeObject> =>
     sandbox.client.create(PATH.taskRuns(BUILDS), taskRun({ name: 'probe' }), { dryRun: 'All' });
 
-  test.each([
-    ['as Helm 4 makes it', []],
-    ['as Helm 3 makes it', ['--server-side=false']],
-  ])('%s keeps the caBundle and fails no creation, nor does the rollback', async (_how, flags) => {
-    const before = await caBundle();
+  /** What was created meanwhile. @throws what the first creation that failed was told */
+  const createdDuring = async (change: () => Promise<void>): Promise<KubeObject[]> => {
     const done = new AbortController();
     const created: KubeObject[] = [];
     const creating = (async () => {
       while (!done.signal.aborted) created.push(await probe());
     })();
     try {
-      await upgrade({ labels: { team: 'a' }, webhook: { failurePolicy: 'Fail' } }, ...flags);
-      expect(await caBundle()).toBe(before);
-      await installed.helm.must(['rollback', RELEASE, '--namespace', sandbox.namespace, ...flags]);
-      expect(await caBundle()).toBe(before);
+      await change();
     } finally {
       done.abort();
       await creating;
     }
+    return created;
+  };
+
+  test.each([
+    ['as Helm 4 makes it', []],
+    ['as Helm 3 makes it', ['--server-side=false']],
+  ])('%s keeps the caBundle and fails no creation, nor does the rollback', async (_how, flags) => {
+    const before = await caBundle();
+    const created = await createdDuring(async () => {
+      await upgrade({ labels: { team: 'a' }, webhook: { failurePolicy: 'Fail' } }, ...flags);
+      expect(await caBundle()).toBe(before);
+      await installed.helm.must(['rollback', RELEASE, '--namespace', sandbox.namespace, ...flags]);
+      expect(await caBundle()).toBe(before);
+    });
     expect(created.length).toBeGreaterThan(10);
     expect(created.filter(({ metadata }) => !metadata.finalizers?.includes(FINALIZER))).toEqual([]);
   });
@@ -339,8 +347,21 @@ describe('an upgrade', () => {
     expect((await probe()).metadata.finalizers).toContain(FINALIZER);
   };
 
-  test('without webhook leaves no object of it and tells the controller; the rollback brings all of it back', async () => {
-    await upgrade({ webhook: { enabled: false } });
+  /** In their order, what of the webhook's was deleted since then. */
+  const deletedSince = async (line: number): Promise<string[]> =>
+    (await auditLines(sandbox))
+      .slice(line)
+      .filter(({ verb, responseStatus }) => verb === 'delete' && responseStatus?.code === 200)
+      .flatMap(
+        ({ requestURI }) => /(mutatingwebhookconfigurations|services|deployments)(?=\/)/.exec(requestURI)?.[0] ?? [],
+      );
+
+  test('without webhook refuses no creation, leaves no object of it and tells the controller; the rollback brings all of it back', async () => {
+    await upgrade({ webhook: { failurePolicy: 'Fail' } });
+    const line = (await auditLines(sandbox)).length;
+    await createdDuring(() => upgrade({ webhook: { enabled: false } }).then(() => {}));
+    const registration = 'mutatingwebhookconfigurations';
+    expect(await deletedSince(line)).toEqual([registration, registration, 'services', 'deployments']);
     expect(await webhookObjects()).toEqual([]);
     const { template } = (await installed.deployment(CONTROLLER)).spec;
     expect(template.spec.containers[0]?.args).toContain('--webhook=off');
