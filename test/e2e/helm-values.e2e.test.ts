@@ -13,6 +13,8 @@ import type { ConfigMap, KubeObject, Secret } from '#shared/kubernetes/objects.t
 import { PATH } from '#shared/kubernetes/paths.ts';
 import { parseHostConfig } from '#shared/host-config.ts';
 
+import { issuePair } from '#webhook/certificate.ts';
+
 import { until } from './support/builds.ts';
 import { installStandInCrds } from './support/crds-stand-in.ts';
 import { CHART, collectionOf, finishJob, objectsOf, useHelm, type Helm } from './support/helm.ts';
@@ -21,6 +23,8 @@ import { everything } from './support/everything.ts';
 const NAMESPACE = 'multi-platform';
 const OWN_SECRET = 'multi-platform-controller-webhook-certificate';
 const CERT_MANAGER_SECRET = 'multi-platform-controller-webhook-cert-manager';
+// A real one: the API server parses it.
+const CA = (await issuePair({ names: ['a'], notBefore: new Date(0), notAfter: new Date(1e12) })).ca;
 const KEY = `ssh-ed25519 ${'A'.repeat(68)}`;
 const HOST = { name: 'a', address: '10.0.0.1', user: 'root', platform: 'linux/arm64', secret: 'key', concurrency: 4 };
 
@@ -70,6 +74,7 @@ const VARIANTS: Readonly<Record<string, Record<string, unknown>>> = {
   "cert-manager with an issuer of the user's": {
     webhook: { certificate: 'cert-manager', issuerRef: { name: 'corporate', kind: 'ClusterIssuer' } },
   },
+  "a certificate of the user's": { webhook: { certificate: 'secret', certificateSecret: 'tls', caBundle: CA } },
   'a policy in place of the webhook': { hosts: [HOST], webhook: { mode: 'policy', failurePolicy: 'Fail' } },
   'a ConfigMap that is there': { existingConfigMap: true },
 };
@@ -111,6 +116,18 @@ const WRONG: readonly (readonly [what: string, values: object, message: RegExp])
     'an issuer without name',
     { webhook: { certificate: 'cert-manager', issuerRef: { kind: 'Issuer' } } },
     /webhook\.issuerRef: it needs a name/,
+  ],
+  ['a certificate without a Secret', { webhook: { certificate: 'secret' } }, /certificateSecret: .* needs the name/],
+  ['a Secret that nobody reads', { webhook: { certificateSecret: 'tls' } }, /are for webhook\.certificate=secret/],
+  [
+    'a Secret that the chart would delete',
+    { webhook: { certificate: 'secret', certificateSecret: OWN_SECRET } },
+    /certificateSecret: .* is a name of the chart's own/,
+  ],
+  [
+    'a key where a certificate is wanted',
+    { webhook: { certificate: 'secret', certificateSecret: 'tls', caBundle: CA.replaceAll('CERTIFICATE', 'KEY') } },
+    /\/webhook\/caBundle/,
   ],
   ['a label that Kubernetes refuses', { labels: { team: 'a b' } }, /\/labels\/team/],
   ['a digest that is none', { image: { digest: 'latest' } }, /\/image\/digest/],
@@ -257,6 +274,20 @@ describe('with', () => {
       'multi-platform-controller-uninstall': controllers,
       'multi-platform-controller-webhook': { policies: 1, ports: everybody },
     });
+  });
+
+  test("a certificate of the user's is mounted and trusted, and the webhook may write nothing", async () => {
+    const values = VARIANTS["a certificate of the user's"] ?? {};
+    const rendered = await helm.must(['template', 'mpc', CHART, '--dry-run=server'], values);
+    const ofWebhook = objectsOf(rendered).filter(
+      (object) => object.metadata.labels?.['app.kubernetes.io/component'] === 'webhook',
+    );
+    const text = (kind: string): string => JSON.stringify(ofWebhook.find((object) => object.kind === kind));
+    expect(text('Deployment')).toContain('"volumes":[{"name":"certificate","secret":{"secretName":"tls"}}]');
+    expect(text('Deployment')).toContain('"--certificate=files","--certificate-dir=/certificate"');
+    expect(text('MutatingWebhookConfiguration')).toContain(`"caBundle":"${Buffer.from(CA).toString('base64')}"`);
+    expect(text('ClusterRole')).toContain('"verbs":["get","list","watch"]');
+    expect(ofWebhook.filter(({ kind }) => kind === 'Role' || kind === 'Secret')).toEqual([]);
   });
 
   describe('wrong values:', () => {

@@ -16,6 +16,12 @@
 {{- define "mpc.selfSigned" -}}
 {{- if and (include "mpc.serverEnabled" .) (eq .Values.webhook.certificate "self") }}true{{ end }}
 {{- end }}
+{{/* The name of the Secret with a certificate that somebody else makes; empty where the webhook does. */}}
+{{- define "mpc.mountedSecret" -}}
+{{- if include "mpc.certManager" . }}{{ include "mpc.certManagerSecret" . }}
+{{- else if include "mpc.serverEnabled" . }}{{ .Values.webhook.certificateSecret }}
+{{- end }}
+{{- end }}
 {{- define "mpc.certManager" -}}
 {{- if and (include "mpc.serverEnabled" .) (eq .Values.webhook.certificate "cert-manager") }}true{{ end }}
 {{- end }}

@@ -31,6 +31,16 @@
 {{- if and $values.webhook.issuerRef (not $values.webhook.issuerRef.name) -}}
 {{- fail "webhook.issuerRef: it needs a name" -}}
 {{- end -}}
+{{- $isGiven := eq $values.webhook.certificate "secret" -}}
+{{- if and $isGiven (not $values.webhook.certificateSecret) -}}
+{{- fail "webhook.certificateSecret: webhook.certificate=secret needs the name of your Secret" -}}
+{{- end -}}
+{{- if and (not $isGiven) (or $values.webhook.certificateSecret $values.webhook.caBundle) -}}
+{{- fail "webhook.certificateSecret and webhook.caBundle: they are for webhook.certificate=secret only" -}}
+{{- end -}}
+{{- if has $values.webhook.certificateSecret (list (include "mpc.certificateName" .) (include "mpc.certManagerSecret" .)) -}}
+{{- fail (printf "webhook.certificateSecret: %s is a name of the chart's own, which deletes what it does not use: give your Secret another" $values.webhook.certificateSecret) -}}
+{{- end -}}
 {{- if and (include "mpc.certManager" .) (not (.Capabilities.APIVersions.Has "cert-manager.io/v1/Certificate")) -}}
 {{- fail "webhook.certificate: this cluster has no cert-manager (no Certificate in cert-manager.io/v1): install it first, or use webhook.certificate=self" -}}
 {{- end -}}
