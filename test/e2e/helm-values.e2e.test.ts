@@ -347,6 +347,23 @@ test('the certificate of cert-manager and that of the webhook change places, and
   expect(await secrets()).toEqual([]);
 });
 
+test('the list of hosts is not lost where it becomes the own of somebody else', async () => {
+  const at = ['--namespace', NAMESPACE];
+  const list = PATH.configMaps(NAMESPACE, 'host-config');
+  const own = { existingConfigMap: true };
+  await helm.must(['install', 'mpc', CHART, ...at], { hosts: [HOST] });
+  const { data } = await client.get<ConfigMap>(list);
+  expect(Object.keys(data ?? {})).toContain('host.a.address');
+
+  const { code, stderr } = await helm.run(['upgrade', 'mpc', CHART, ...at], own);
+  expect([code, stderr]).toEqual([1, expect.stringContaining('existingConfigMap: host-config is the chart')]);
+  await client.patch(list, { metadata: { annotations: { 'helm.sh/resource-policy': 'keep' } } });
+  for (let upgrades = 0; upgrades < 2; upgrades++) await helm.must(['upgrade', 'mpc', CHART, ...at], own);
+  await uninstall('mpc');
+  expect((await client.get<ConfigMap>(list)).data).toEqual(data);
+  await client.delete(list);
+});
+
 /** Says of the Job before it what its controller would say. */
 async function uninstall(release: string): Promise<void> {
   const uninstalling = helm.must(['uninstall', release, '--namespace', NAMESPACE]);

@@ -22,6 +22,14 @@
 {{- if and $values.existingConfigMap (or $values.hosts $values.localPlatforms $values.waitTimeouts) -}}
 {{- fail "existingConfigMap: with it hosts, localPlatforms and waitTimeouts must be empty: write them into your ConfigMap host-config" -}}
 {{- end -}}
+{{- if $values.existingConfigMap -}}
+{{- with lookup "v1" "ConfigMap" .Release.Namespace "host-config" -}}
+{{- $annotations := dig "metadata" "annotations" dict . -}}
+{{- if and (eq (get $annotations "meta.helm.sh/release-name") $.Release.Name) (ne (get $annotations "helm.sh/resource-policy") "keep") -}}
+{{- fail (printf "existingConfigMap: host-config is the chart's own, and Helm would delete it. To make it yours: kubectl annotate configmap host-config --namespace %s helm.sh/resource-policy=keep, then upgrade again" $.Release.Namespace) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and (include "mpc.policyEnabled" .) (not (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy")) -}}
 {{- fail "webhook.mode: policy needs MutatingAdmissionPolicy in admissionregistration.k8s.io/v1 (Kubernetes 1.36 or newer): use webhook.mode=server" -}}
 {{- end -}}
