@@ -3,9 +3,9 @@ import { quote } from './quote.ts';
 
 /** What is done by the last line of each. */
 const SCRIPTS = {
-  check: read('common', 'check'),
-  create: read('common', 'account', 'erase', 'create'),
-  remove: read('common', 'account', 'erase', 'remove'),
+  check: read('common', 'places', 'check'),
+  create: read('common', 'places', 'account', 'erase', 'create'),
+  remove: read('common', 'places', 'account', 'erase', 'remove'),
   list: read('common', 'list'),
 } as const;
 

@@ -192,6 +192,34 @@ describe('a key', () => {
     await operations.removeAccount(past.account);
   });
 
+  test.each(['yes', 'no'])(
+    'that a build has written itself is of no use after the end either: UsePAM %s',
+    async (pam) => {
+      const setting = async (value: string): Promise<string> =>
+        await onHost(
+          plain,
+          `sed -i 's/^UsePAM.*/UsePAM ${value}/' /etc/ssh/sshd_config; kill -HUP "$(cat /run/sshd.pid)"; sleep 0.2`,
+        );
+      await setting(pam);
+      const operations = fixture.operations(plain);
+      const dayMs = 24 * HOUR_MS;
+      const [now, past] = [
+        await fixture.create(operations, { expiresAtMs: Date.now() + 60_000 }),
+        await fixture.create(operations, { expiresAtMs: Date.now() - 3 * dayMs }),
+      ];
+      for (const { home, key } of [now, past])
+        await onHost(plain, `echo '${key.publicKey}' >>${home}/.ssh/authorized_keys`);
+      expect((await fixture.login(plain, now, 'echo in')).stdout).toBe('in\n');
+      expect((await fixture.login(plain, past, 'echo in')).code).toBe(255);
+      const days = await onHost(plain, `grep ^${now.account}: /etc/shadow | cut -d : -f 8`);
+      expect(Number(days) - (Date.now() + 60_000) / dayMs).toBeCloseTo(0.5, 0);
+      await operations.removeAccount(now.account);
+      await operations.removeAccount(past.account);
+      operations.close();
+      await setting('yes');
+    },
+  );
+
   test('expires at the same moment on a host in another time zone', async () => {
     await onHost(
       plain,

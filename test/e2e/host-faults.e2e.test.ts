@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { ConnectionState } from '#controller/host/connection.ts';
-import { HOST_ERROR, type HostOperations } from '#controller/host/contract.ts';
+import { HOST_ERROR, type HostError, type HostOperations } from '#controller/host/contract.ts';
 import { type HostOptions, type OperationReport } from '#controller/host/host.ts';
 import { type Host, type HostSpec, NO_SUDO, SUDOER } from '#sandbox/hosts/host.ts';
+import { ensureCommands } from '#sandbox/packages.ts';
 import { type HostFixture, hostErrorOf, onHost, startHostFixture } from './host-fixture.ts';
 
 const SPECS = [
@@ -20,6 +21,7 @@ let fixture: HostFixture;
 let plain: Host;
 
 beforeAll(async () => {
+  await ensureCommands(['busybox'], console.log);
   fixture = await startHostFixture(SPECS);
   plain = fixture.host('plain');
 }, 300_000);
@@ -32,6 +34,12 @@ async function traces(host: Host): Promise<unknown> {
 }
 
 const NOTHING = { accounts: [], left: [], limits: null };
+
+/** Where useradd's own settings say that homes are; undefined: they do not say. */
+async function setHomes(folder: string | undefined): Promise<void> {
+  const line = folder === undefined ? '' : `HOME=${folder}`;
+  await onHost(plain, `sed -i '/^HOME=/d' /etc/default/useradd; printf '%s' '${line}' >>/etc/default/useradd`);
+}
 
 /** An account is asked for while the fault is on. */
 async function createDuring(host: Host, fault: (on: boolean) => Promise<void>, options?: Partial<HostOptions>) {
@@ -94,14 +102,21 @@ describe('an account is not made, for a reason that is told, and nothing is left
   });
 
   test('there is no folder for homes', async () => {
-    const script = (on: boolean): string => (on ? "sed -i '1i HOME=/no/such' F" : "sed -i '1d' F");
-    const change = async (on: boolean): Promise<void> =>
-      void (await onHost(plain, script(on).replace('F', '/etc/default/useradd')));
-    const error = await createDuring(plain, change);
+    const error = await createDuring(plain, async (on) => await setHomes(on ? '/no/such' : undefined));
     expect(error).toMatchObject({ code: HOST_ERROR.failed, mayHaveActed: false });
     expect(error.message).toContain('/no/such/u-');
     expect(await traces(plain)).toEqual(NOTHING);
   });
+
+  test.each(['/', '', '/srv/my homes', '"/home"', 'home', '/srv//homes', '/srv/../home'])(
+    'homes could not be removed again: HOME=%s',
+    async (homes) => {
+      const error = await createDuring(plain, async (on) => await setHomes(on ? homes : undefined));
+      expect(error).toMatchObject({ code: HOST_ERROR.failed, mayHaveActed: false });
+      expect(error.message).toContain('HOME in /etc/default/useradd must be the plain path of a folder');
+      expect(await traces(plain)).toEqual(NOTHING);
+    },
+  );
 
   test('nothing answers', async () => {
     const fault = async (on: boolean): Promise<void> => await plain.setUnreachable(on);
@@ -116,6 +131,47 @@ describe('an account is not made, for a reason that is told, and nothing is left
     const error = await createDuring(plain, fault, { connectTimeoutMs: 300 });
     expect(error).toMatchObject({ code: HOST_ERROR.unreachable, mayHaveActed: false });
     expect(error.message).toBe(`cannot connect to ${plain.address}: it did not finish the handshake in 0.3 s`);
+    expect(await traces(plain)).toEqual(NOTHING);
+  });
+});
+
+describe('a visit finds out that accounts cannot be made where', () => {
+  test.each<[string, (on: boolean) => Promise<unknown>, Partial<HostError>]>([
+    ['the disk is full', async (on) => await plain.setFull(on), { code: HOST_ERROR.diskFull }],
+    ['/home is read-only', async (on) => await plain.setReadOnlyHome(on), { code: HOST_ERROR.readOnly }],
+    ['there is no folder for homes', async (on) => await setHomes(on ? '/no/such' : undefined), {}],
+    ['homes are in the root folder', async (on) => await setHomes(on ? '/' : undefined), {}],
+    ['find is another one', async (on) => await replaceFind(on), { code: HOST_ERROR.missingCommand }],
+  ])('%s', async (_, fault, expected) => {
+    const operations = fixture.operations(plain);
+    await operations.check();
+    await fault(true);
+    try {
+      expect(await hostErrorOf(operations.check())).toMatchObject({ code: HOST_ERROR.failed, ...expected });
+    } finally {
+      await fault(false);
+    }
+    await operations.check();
+    expect(await onHost(plain, 'ls -A /etc /home')).not.toContain('.multi-platform');
+  });
+
+  async function replaceFind(on: boolean): Promise<string> {
+    return await onHost(plain, on ? 'ln -s /bin/busybox /usr/sbin/find' : 'rm /usr/sbin/find');
+  }
+});
+
+describe('an account whose home has a slash too many in the settings', () => {
+  test('is made and removed', async () => {
+    const operations = fixture.operations(plain);
+    await setHomes('/srv/homes//');
+    await onHost(plain, 'mkdir /srv/homes');
+    await operations.check();
+    const made = await fixture.create(operations);
+    expect(made.home).toBe(`/srv/homes/${made.account}`);
+    await operations.removeAccount(made.account);
+    expect(await onHost(plain, 'ls -A /srv/homes')).toBe('');
+    await setHomes(undefined);
+    await onHost(plain, 'rmdir /srv/homes');
     expect(await traces(plain)).toEqual(NOTHING);
   });
 });

@@ -153,6 +153,21 @@ describe('removing deletes', () => {
     expect(await onHost(host, 'ls /etc/passwd /etc/hosts | wc -l')).toBe('2\n');
   });
 
+  test('files in shared folders behind a file system that only a neighbour may look into', async () => {
+    await asNeighbour(`
+      mkdir lower upper work /dev/shm/mount
+      fuse-overlayfs -o lowerdir=lower,upperdir=upper,workdir=work /dev/shm/mount`);
+    try {
+      expect(await onHost(host, 'ls /dev/shm/mount 2>&1 || true')).toContain('Permission denied');
+      // The one folder is looked through before the others.
+      await asTenant('echo x >/tmp/x; mkdir /var/tmp/own; echo x >/var/tmp/own/x');
+      expect(await remove()).toMatchObject({ accounts: [neighbour.account], left: [] });
+      expect((await asNeighbour('ls -A /dev/shm/mount && echo there')).stdout).toBe('there\n');
+    } finally {
+      await asNeighbour('fusermount3 -u /dev/shm/mount; rm -r lower upper work /dev/shm/mount');
+    }
+  });
+
   test('mail, timetables, jobs, limits and IPC objects', async () => {
     await operations.removeAccount(tenant.account);
     tenant = await fixture.create(operations, { limits: { maxProcesses: 100 } });
@@ -248,6 +263,27 @@ describe.each([
 });
 
 describe('removing is not led astray', () => {
+  test('by a process of somebody else that gets the number of one that has just ended', async () => {
+    await asTenant('setsid sleep 1013 >/dev/null 2>&1 </dev/null & echo $! >pid');
+    const pid = (await onHost(host, `cat ${tenant.home}/pid`)).trim();
+    // Found before setpriv itself: the account's processes end, and the neighbour begins one of the same number.
+    const wrapper = `#!/bin/sh
+      /usr/bin/setpriv "$@"
+      while [ -e /proc/${pid} ]; do sleep 0.01; done
+      echo ${Number(pid) - 1} >/proc/sys/kernel/ns_last_pid
+      /usr/bin/setpriv --reuid=${neighbour.account} --clear-groups sleep 1000 >/dev/null 2>&1 </dev/null &
+      echo $! >/run/reused-pid
+`;
+    await host.exec(['sh', '-c', 'cat >/usr/sbin/setpriv; chmod 755 /usr/sbin/setpriv'], { input: wrapper });
+    try {
+      await operations.removeAccount(tenant.account);
+      expect(await onHost(host, 'cat /run/reused-pid')).toBe(`${pid}\n`);
+      expect(await host.processesOf(neighbour.account)).toContainEqual({ pid: Number(pid), command: 'sleep' });
+    } finally {
+      await onHost(host, `rm /usr/sbin/setpriv; kill ${pid} || true`);
+    }
+  });
+
   test('by links to what is not the account’s', async () => {
     await onHost(host, 'mkdir -p /srv/precious; echo precious >/srv/precious/file; echo precious >/root/precious');
     await asTenant(`

@@ -8,9 +8,10 @@ add_entry() {
   done
   shell=/bin/bash
   [ -x "$shell" ] || shell=/bin/sh
+  # The entry expires as well: its owner may write other keys, without an end, beside ours. In whole days of UTC: the day after.
   # "*": no password. Sshd keeps accounts with "!" out altogether where it works without PAM.
   useradd --no-create-home --user-group --home-dir "$home" --comment "$mark$taskrun" --shell "$shell" \
-    --password '*' "$account"
+    --password '*' --expiredate "$((expires / 86400 + 1))" "$account"
 }
 
 # All of it is there before the account owns it: nobody can turn a path elsewhere meanwhile.
@@ -47,6 +48,8 @@ give_up() {
 create() {
   need_root
   need awk chown date find flock grep groupdel head ipcrm mkdir prlimit rm setpriv sleep timeout umount useradd userdel usermod
+  default_base
+  expect_base
   clear_the_way
   home=$base/$account
   problem=$(add_entry 2>&1) || give_up "$problem"

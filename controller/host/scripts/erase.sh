@@ -1,19 +1,10 @@
 # shellcheck shell=sh disable=SC2154
 # erase_account takes away an account of ours and all that it has; what could not be taken away is in left. It expects the
-# lock, and what look_up sets. clear_the_way does all of that.
+# lock, base, and what look_up sets. clear_the_way sees to the lock and to look_up.
 
 # report TEXT
 report() {
   left="$left${left:+, }$1"
-}
-
-# Prints why nothing can be written: the tools for accounts do not say.
-diagnose() {
-  for folder in /etc "${home%/*}"; do
-    probe=$folder/.multi-platform-controller.$$
-    head -c 8192 /dev/zero >"$probe"
-    rm -f "$probe"
-  done 2>&1
 }
 
 # No new login.
@@ -68,7 +59,8 @@ LINES
 # Until none is left, or 20 times.
 end_processes() {
   round=0
-  while look_at_kernel && [ -n "$pids" ] && [ "$round" -lt 20 ]; do
+  look_at_kernel
+  while [ -n "$pids" ] && [ "$round" -lt 20 ]; do
     round=$((round + 1))
     # Who becomes a user that has as many processes as we may have starts no program (setuid(2)). Not every root may change it.
     [ "$round" -gt 1 ] || prlimit --pid $$ --nproc=unlimited 2>/dev/null
@@ -79,10 +71,13 @@ end_processes() {
     # To -1, as the account: the kernel lets nothing fork between two of its signals. With root's group still, the account
     # cannot trace this helper (ptrace(2)); it may stop it, so there is a limit.
     timeout -s KILL 3 setpriv --reuid="$uid" --clear-groups -- /bin/sh -c 'kill -9 -1' >/dev/null 2>&1 9>&-
-    # What that may not reach: subordinate ids outside of the account's own user namespaces.
+    # What that may not reach: subordinate ids outside of the account's own user namespaces. Looked up anew: what was a process
+    # of the account may have become somebody else's meanwhile.
+    look_at_kernel
     # shellcheck disable=SC2086
-    kill -9 $pids 2>/dev/null
+    [ -z "$pids" ] || kill -9 $pids 2>/dev/null
     sleep 0.01
+    look_at_kernel
   done
   count=0
   for pid in $pids; do
@@ -143,7 +138,8 @@ find_files() {
   for range in $ranges; do
     set -- -o -uid "+$((${range%:*} - 1))" -uid "-$((${range#*:} + 1))" "$@"
   done
-  set -- -xdev -mindepth 1 \( -uid "$uid" "$@"
+  # Others' files may vanish while it looks.
+  set -- -ignore_readdir_race -xdev -mindepth 1 \( -uid "$uid" "$@"
   for folder in /tmp /var/tmp /dev/shm /dev/mqueue /run/lock /run/screen /var/crash /var/mail /var/spool/mail \
     /var/spool/cron /var/spool/at; do
     [ ! -d "$folder" ] || [ -L "$folder" ] || set -- "$folder" "$@"
@@ -156,7 +152,8 @@ delete_files() {
   problem=$(rm -rf --one-file-system -- "$home" "/etc/security/limits.d/$account.conf" "/run/faillock/$account" \
     "/var/lib/sudo/lectured/$account" "/run/sudo/ts/$account" 2>&1) || report "$home ($problem)"
   tries=0
-  while file=$(find_files -print -quit) && [ -n "$file" ]; do
+  # Find says that it failed for anything that it could not look into, say, a file system that somebody else has mounted.
+  while file=$(find_files -print -quit); [ -n "$file" ]; do
     tries=$((tries + 1))
     if [ "$tries" -gt 3 ]; then
       report "$file"
@@ -196,14 +193,6 @@ erase_account() {
   [ -z "$pids$objects" ] || clear_account
 }
 
-# Sets base to the folder where useradd puts homes.
-default_base() {
-  base=/home
-  [ ! -r /etc/default/useradd ] || while IFS='=' read -r key value; do
-    [ "$key" != HOME ] || base=$value
-  done </etc/default/useradd
-}
-
 has_lines() {
   grep -qs "^$account:" /etc/passwd /etc/group /etc/gshadow /etc/shadow /etc/subuid /etc/subgid
 }
@@ -226,7 +215,6 @@ erase_traces() {
 # Takes the lock, and leaves nothing of the account, whatever state it was in; or fails.
 clear_the_way() {
   lock_account
-  default_base
   look_up
   case $found in
     foreign) fail foreign-account "$account" ;;

@@ -4,6 +4,7 @@
 remove() {
   need_root
   need awk find flock grep groupdel ipcrm prlimit rm setpriv sleep timeout umount useradd userdel usermod
+  default_base
   clear_the_way
   answer '{"ok":true}'
 }
