@@ -37,8 +37,9 @@ run() {
   code=0
   wait "$podman" || code=$?
   kill "$watch" 2>/dev/null || true
-  rm -rf readonly scripts/environment scripts/arguments
   [ -e cut ] || echo "$code" >code
+  # In the account's user namespace folders that it may not write to can be emptied.
+  podman unshare rm -rf readonly scripts/environment scripts/arguments || true
   return "$code"
 }
 
