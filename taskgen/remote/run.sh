@@ -69,19 +69,28 @@ prepare_folder() {
 }
 
 send_everything() {
-  local i pull
+  local i pull result=0
   write_scripts "$@"
   insist copy "$private/scripts/" "build-host:$folder/scripts/" || fail "cannot copy the step's script to $host"
   [ -z "$first" ] || send "$first"
-  on_host sh "$folder/scripts/host" pull "$BUILDER_IMAGE" "$auth_file" >"$private/pull.log" 2>&1 &
+  pull_image &
   pull=$!
   for i in "${!paths[@]}"; do
     [ "$i" = "$first" ] || send "$i"
   done
-  if ! wait "$pull"; then
+  wait "$pull" || result=$?
+  if [ "$result" = 255 ]; then
+    result=0
+    insist pull_image || result=$?
+  fi
+  if [ "$result" != 0 ]; then
     cat "$private/pull.log" >&2
     fail "cannot get the image $BUILDER_IMAGE on $host"
   fi
+}
+
+pull_image() {
+  on_host sh "$folder/scripts/host" pull "$BUILDER_IMAGE" "$auth_file" >"$private/pull.log" 2>&1
 }
 
 write_scripts() {
