@@ -54,13 +54,30 @@ send() {
   local i=$1 slash='' result=0 options
   [ ! -d "${paths[i]}" ] || slash=/
   set_options "$i"
-  insist copy "${options[@]}" "${paths[i]}$slash" "build-host:$folder/${folders[i]}$slash" || result=$?
+  options+=("${paths[i]}$slash" "build-host:$folder/${folders[i]}$slash")
+  insist copy "${options[@]}" || result=$?
+  [ "$result" != 23 ] || unreadable "${paths[i]}" >"$private/unreadable"
+  if [ "$result" = 23 ] && [ -s "$private/unreadable" ]; then
+    say "what cannot be read in ${paths[i]} is left out" >&2
+    result=0
+    insist copy --from0 --exclude-from="$private/unreadable" "${options[@]}" || result=$?
+  fi
   # 24: a file went while it was being copied.
   case $result in
     0 | 24) ;;
     *) fail "cannot copy ${paths[i]} to $host (rsync exit code $result)" ;;
   esac
 }
+
+# Patterns for what this step cannot read here, such as lost+found on a claim: there it does without it, too.
+unreadable() (
+  shopt -s globstar dotglob nullglob
+  for entry in "$1"/**; do
+    if [ ! -L "$entry" ] && ! { [ -r "$entry" ] && { [ ! -d "$entry" ] || [ -x "$entry" ]; }; }; then
+      printf '%s\0' "${entry#"$1"}"
+    fi
+  done | sed -z 's/[*?[]/[&]/g; s/\\/[\\\\]/g'
+)
 
 # What the step's script changed counts as well where it failed in the end, as it does in a local step.
 fetch_everything() {
@@ -71,12 +88,19 @@ fetch_everything() {
   done
 }
 
+# Times of folders stay here: nobody but a folder's owner may set them, and /workspace and /tekton/results are root's, whoever
+# the step runs as.
 fetch() {
-  local i=$1 slash='' result=0 options
+  local i=$1 slash='' result=0 options prepare='' there
   [ ! -d "${paths[i]}" ] || slash=/
+  there=$folder/${folders[i]}
   set_options "$i"
+  # Nor may anybody else set its mode: it comes with the one that it has here.
+  if [ "$EUID" != 0 ] && [ ! -O "${paths[i]}" ]; then
+    prepare="podman unshare chmod$(quoted "$(stat --format %a "${paths[i]}")" "$there") && "
+  fi
   # In the account's user namespace the files of all users of the container can be read.
-  insist copy "${options[@]}" --rsync-path='podman unshare rsync' "build-host:$folder/${folders[i]}$slash" \
+  insist copy --omit-dir-times "${options[@]}" --rsync-path="${prepare}podman unshare rsync" "build-host:$there$slash" \
     "${paths[i]}$slash" || result=$?
   [ "$result" = 0 ] || not_fetched "cannot copy ${paths[i]} from $host (rsync exit code $result)"
 }
@@ -115,7 +139,7 @@ remove_removed() {
       if [ -d "$path" ] && [ ! -L "$path" ]; then
         rmdir "$path" 2>/dev/null || true
       else
-        rm -f "$path"
+        rm -f "$path" || not_fetched "cannot remove $path, as the step's script did on $host"
       fi
     done
   done

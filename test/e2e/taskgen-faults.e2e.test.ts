@@ -17,9 +17,9 @@ import {
   type Ended,
   endOf,
   ended,
+  remoteTask,
   startBuildCluster,
   startRun,
-  twinOf,
 } from './support/remote-builds.ts';
 
 let cluster: BuildCluster;
@@ -42,10 +42,7 @@ function hostOf(platform: string): Host {
   return host;
 }
 
-/** A Task of one step called build, remotely. */
-function remote(step: Partial<Step>, spec: Partial<TaskSpec> = {}): TaskSpec {
-  return twinOf({ spec: { ...spec, steps: [{ name: 'build', image: cluster.images.shell, ...step }] } });
-}
+const remote = (step: Partial<Step>, spec?: Partial<TaskSpec>): TaskSpec => remoteTask(cluster, step, spec);
 
 const WORKSPACE: Partial<TaskSpec> = { workspaces: [{ name: 'w' }] };
 

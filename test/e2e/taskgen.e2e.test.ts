@@ -5,7 +5,7 @@ import { parse } from 'yaml';
 import type { Step, Task, TaskSpec } from '#sandbox/task-runner/tekton-types.ts';
 import { leftOnHosts, outcomeOf } from './support/builds.ts';
 import { HOSTILE_PATHS, HOSTILE_VALUES } from './support/hostile.ts';
-import { type BuildCluster, SHOW, endOf, startBuildCluster, startRun, twinOf } from './support/remote-builds.ts';
+import { type BuildCluster, SHOW, endOf, remoteTask, startBuildCluster, startRun } from './support/remote-builds.ts';
 
 const FOLDER = fileURLToPath(new URL('../../', import.meta.url));
 const STOCK = readFileSync(`${FOLDER}tasks/buildah.yaml`, 'utf8');
@@ -21,10 +21,7 @@ afterAll(async () => {
   await cluster?.stop();
 });
 
-/** A Task of one step called build, remotely. */
-function remote(step: Partial<Step>, spec: Partial<TaskSpec> = {}): TaskSpec {
-  return twinOf({ spec: { ...spec, steps: [{ name: 'build', image: cluster.images.shell, ...step }] } });
-}
+const remote = (step: Partial<Step>, spec?: Partial<TaskSpec>): TaskSpec => remoteTask(cluster, step, spec);
 
 const WORKSPACE: Partial<TaskSpec> = { workspaces: [{ name: 'w' }] };
 
@@ -292,6 +289,9 @@ describe('a Task that builds no image', () => {
       results: { r: 'a  b' },
     },
     killed: { step: { script: 'kill -KILL $$' }, outcome: 'False', log: /exit code 137 on u-/ },
+    terminated: { step: { script: 'kill -TERM $$' }, outcome: 'False', log: /exit code 143 on u-/ },
+    // What ssh ends with where the connection fails.
+    'exit-255': { step: { script: 'exit 255' }, outcome: 'False', log: /exit code 255 on u-/ },
     'no-such-image': {
       step: { script: 'true', image: '127.0.0.1:9/no/such:1' },
       outcome: 'False',
@@ -309,70 +309,4 @@ describe('a Task that builds no image', () => {
       expect({ name, outcome: outcomeOf(end.taskRun), results: end.results }).toEqual({ name, outcome, results });
     }
   });
-});
-
-describe('a workspace', () => {
-  test(
-    'has after a remote step what it would have after a local one, also where the step fails',
-    { timeout: 120_000 },
-    async () => {
-      const spec = remote(
-        {
-          onError: 'continue',
-          workingDir: '$(workspaces.w.path)',
-          script: `#!/bin/bash
-umask 022
-rm -r gone file-to-folder folder-to-file link
-echo changed >changed
-mkdir file-to-folder && echo x >file-to-folder/x
-echo y >folder-to-file
-ln -s /nowhere link
-mkdir -p new/folder && chmod 0700 new/folder
-mkfifo pipe
-install -m 0600 /dev/null private && echo secret >private && chown 1234:1234 private
-touch --date @1000000000 old
-printf A >same-size && touch --reference=stamp same-size
-exit 7
-`,
-        },
-        WORKSPACE,
-      );
-      await startRun(cluster, {
-        name: 'workspace',
-        spec,
-        before: `cd /workspace/w
-mkdir -p gone/deeply untouched folder-to-file/x
-for file in gone/deeply/a gone/b changed file-to-folder folder-to-file/x/y link untouched/.hidden; do echo "$file" >"$file"; done
-printf B >same-size; touch stamp
-chmod 0640 untouched/.hidden`,
-        after: `${SHOW}cd /workspace/w
-find . -printf '%P %y %m %l\\n' | sort >/tmp/tree
-show tree /tmp/tree
-cat changed file-to-folder/x folder-to-file private untouched/.hidden same-size >/tmp/content
-show content /tmp/content
-stat -c %Y old >/tmp/time
-show time /tmp/time`,
-      });
-      const { taskRun, shown, log } = await endOf(cluster, 'workspace');
-      expect(log).toMatch(/remote: error: the step's script ended with exit code 7 on u-/);
-      expect(shown['tree']?.split('\n').slice(1, -1)).toEqual([
-        'changed f 644 ',
-        'file-to-folder d 755 ',
-        'file-to-folder/x f 644 ',
-        'folder-to-file f 644 ',
-        'link l 777 /nowhere',
-        'new d 755 ',
-        'new/folder d 700 ',
-        'old f 644 ',
-        'private f 600 ',
-        'same-size f 644 ',
-        'stamp f 644 ',
-        'untouched d 755 ',
-        'untouched/.hidden f 640 ',
-      ]);
-      expect(shown['content']).toBe('changed\nx\ny\nsecret\nuntouched/.hidden\nA');
-      expect(shown['time']).toBe('1000000000\n');
-      expect(outcomeOf(taskRun)).toBe('True');
-    },
-  );
 });

@@ -56,6 +56,11 @@ export function twinOf(task: string | { spec: object }, step?: string): TaskSpec
   return (parse(remoteTwin(text, { step, parts: readScriptParts() })) as Task).spec;
 }
 
+/** The remote twin's spec of a Task of one step called `build`. */
+export function remoteTask({ images }: BuildCluster, step: Partial<Step>, spec: Partial<TaskSpec> = {}): TaskSpec {
+  return twinOf({ spec: { ...spec, steps: [{ name: 'build', image: images.shell, ...step }] } });
+}
+
 export interface Run {
   readonly name: string;
   readonly spec: TaskSpec;
@@ -65,14 +70,16 @@ export interface Run {
   /** On the cluster's side, before all others and behind them. */
   readonly before?: string;
   readonly after?: string;
+  /** What a workspace is, by its name. */
+  readonly bindings?: Readonly<Record<string, object>>;
 }
 
 /**
- * Runs a Task whose workspaces are empty folders. Tekton would put the registries' credentials into every step's home; here the
+ * Runs a Task whose workspaces are empty folders where nothing else is said. Tekton would put the registries' credentials into every step's home; here the
  * first step does, and all have the same home.
  */
 export async function startRun({ on, registry }: BuildCluster, run: Run): Promise<void> {
-  const { spec, platform = 'linux/arm64', params = {}, before = '', after } = run;
+  const { spec, platform = 'linux/arm64', params = {}, before = '', after, bindings = {} } = run;
   const mounts = (spec.stepTemplate?.volumeMounts ?? []).concat(
     spec.steps?.flatMap(({ volumeMounts = [] }) => volumeMounts) ?? [],
   );
@@ -95,7 +102,7 @@ export async function startRun({ on, registry }: BuildCluster, run: Run): Promis
     name: run.name,
     spec: {
       params: Object.entries({ [PLATFORM_PARAM]: platform, ...params }).map(([name, value]) => ({ name, value })),
-      workspaces: workspaces.map(({ name }) => ({ name, emptyDir: {} })),
+      workspaces: workspaces.map(({ name }) => ({ name, ...(bindings[name] ?? { emptyDir: {} }) })),
       taskSpec: {
         ...spec,
         stepTemplate: {
