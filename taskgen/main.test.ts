@@ -29,12 +29,13 @@ interface Ended {
 }
 
 /** The command as a process of its own, in the folder. */
-async function taskgen(argv: string, input = ''): Promise<Ended> {
+async function taskgen(argv: string, input = '', isHeard = true): Promise<Ended> {
   return await new Promise((resolve) => {
     const main = path.join(import.meta.dirname, 'main.ts');
     const child = execFile(process.execPath, [main, ...argv.split(' ')], { cwd: folder }, (_, stdout, stderr) => {
       resolve({ code: child.exitCode, stdout, stderr });
     });
+    if (!isHeard) child.stdout?.destroy();
     child.stdin?.end(input);
   });
 }
@@ -53,6 +54,14 @@ test('writes a file, which --check is content with until somebody changes it', a
 
 test('reads standard input and writes standard output', async () => {
   expect(await taskgen('--buildah-task - --remote-task -', IN)).toEqual({ code: 0, stdout: OUT, stderr: '' });
+});
+
+test('standard output that nobody reads is a failure, not a difference', async () => {
+  expect(await taskgen('--buildah-task - --remote-task -', IN, false)).toEqual({
+    code: 2,
+    stdout: '',
+    stderr: 'taskgen: cannot write -: write EPIPE\n',
+  });
 });
 
 test('does not write over the Task, whatever its file is called', async () => {

@@ -1,5 +1,6 @@
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
+import { pipeline } from 'node:stream/promises';
 import { messageOf } from '#shared/errors.ts';
 import { runTaskgen } from './command.ts';
 import { readScriptParts } from './script-parts.ts';
@@ -10,7 +11,7 @@ try {
     {
       read: async (path) => await (path === '-' ? text(process.stdin) : readFile(path, 'utf8')),
       write: async (path, content) => {
-        if (path === '-') process.stdout.write(content);
+        if (path === '-') await pipeline([content], process.stdout, { end: false });
         else await writeFile(path, content);
       },
       isSameFile: async (path, other) => {
