@@ -26,6 +26,14 @@ const problemsOf = (data: Record<string, string>): { key: string; message: strin
   parseHostConfig(data).problems.map(({ key, message, fatal }) => ({ key, message, fatal }));
 
 describe('a host', () => {
+  test('that is the machine of another one is used, and that is said', () => {
+    const twin = Object.fromEntries(Object.entries(A).map(([key, value]) => [key.replace('.a.', '.b.'), value]));
+    expect([...parseHostConfig({ ...A, ...twin }).hosts.keys()]).toEqual(['a', 'b']);
+    const message = 'hosts "a" and "b" are the same machine: it gets as many TaskRuns as both may have together';
+    expect(problemsOf({ ...A, ...twin })).toEqual([{ key: 'host.b.address', message, fatal: false }]);
+    expect(problemsOf({ ...A, ...twin, 'host.b.port': '2222' })).toEqual([]);
+  });
+
   test('with all that it needs', () => {
     const { hosts, problems } = parseHostConfig(A);
     expect([...hosts]).toEqual([['a', PARSED_A]]);

@@ -108,6 +108,7 @@ export function parseHostConfig(data: Readonly<Record<string, string>>): HostCon
     if (spec !== null) hosts.set(name, spec);
     else if (HOST_NAME.test(name)) leftOut.set(name, isPlatform(platform) ? platform : undefined);
   }
+  reportTwins(hosts.values(), report);
   return { hosts, leftOut, localPlatforms, waitTimeoutMs, problems };
 }
 
@@ -184,6 +185,20 @@ function parseHost(name: string, properties: ReadonlyMap<string, string>, report
   }
   if (!good) return null;
   return { name, address, port: Number(port), user, platform, secret, concurrency: Number(concurrency), hostKeys };
+}
+
+/** It may be meant, with two platforms of one machine; it may be an entry that was copied. */
+function reportTwins(hosts: Iterable<HostSpec>, report: Report): void {
+  const names = new Map<string, string>();
+  for (const { name, address, port } of hosts) {
+    const machine = `${address} ${port}`;
+    const twin = names.get(machine);
+    if (twin === undefined) names.set(machine, name);
+    else {
+      const message = `hosts "${twin}" and "${name}" are the same machine: it gets as many TaskRuns as both may have together`;
+      report(`host.${name}.address`, message, false);
+    }
+  }
 }
 
 function isInteger(value: string, min: number, max: number): boolean {
