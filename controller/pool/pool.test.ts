@@ -164,21 +164,30 @@ class Model {
   queue: { uid: string; platform: string; exclude: ReadonlySet<string> }[] = [];
   away = new Set<string>();
 
-  used(name: string): number {
-    return this.held.filter((slot) => slot.host === name).length;
+  used({ name, formerNames = [] }: PoolHost): number {
+    return this.held.filter((slot) => slot.host === name || formerNames.includes(slot.host)).length;
   }
 }
 
 const NAMES = ['a', 'b', 'c', 'd'];
 const PLATFORMS = [ARM, 'linux/s390x'];
-const arbHosts = fc.uniqueArray(
-  fc.record({
-    name: fc.constantFrom(...NAMES),
-    platform: fc.constantFrom(...PLATFORMS),
-    capacity: fc.integer({ min: 0, max: 3 }),
-  }),
-  { selector: (entry) => entry.name, maxLength: 4 },
-);
+const arbHosts = fc
+  .uniqueArray(
+    fc.record({
+      name: fc.constantFrom(...NAMES),
+      platform: fc.constantFrom(...PLATFORMS),
+      capacity: fc.integer({ min: 0, max: 3 }),
+      formerNames: fc.subarray(NAMES, { maxLength: 2 }),
+    }),
+    { selector: (entry) => entry.name, maxLength: 4 },
+  )
+  .map((hosts) => {
+    const listed = new Set(hosts.map(({ name }) => name));
+    return hosts.map((entry) => ({
+      ...entry,
+      formerNames: entry.formerNames.filter((former) => !listed.has(former)),
+    }));
+  });
 const arbCommand = fc.oneof(
   {
     weight: 6,
@@ -190,6 +199,7 @@ const arbCommand = fc.oneof(
   },
   { weight: 5, arbitrary: fc.record({ type: fc.constant('release' as const), index: fc.nat() }) },
   { weight: 1, arbitrary: fc.record({ type: fc.constant('leave' as const), index: fc.nat() }) },
+  { weight: 1, arbitrary: fc.record({ type: fc.constant('restore' as const), name: fc.constantFrom(...NAMES) }) },
   { weight: 1, arbitrary: fc.record({ type: fc.constant('configure' as const), hosts: arbHosts }) },
   {
     weight: 1,
@@ -224,7 +234,7 @@ test('whatever happens: no host is over its capacity by what we gave, nobody who
       const checkGrant = (uid: string, name: string, platform: string, exclude: ReadonlySet<string>): void => {
         const spec = model.hosts.find((entry) => entry.name === name);
         expect(spec?.platform).toBe(platform);
-        expect(model.used(name)).toBeLessThan(spec?.capacity ?? 0);
+        expect(spec && model.used(spec)).toBeLessThan(spec?.capacity ?? 0);
         expect(model.away.has(name)).toBe(false);
         expect(exclude.has(name)).toBe(false);
         model.held.push({ uid, host: name });
@@ -249,6 +259,10 @@ test('whatever happens: no host is over its capacity by what we gave, nobody who
           if (entry === undefined) continue;
           model.queue = model.queue.filter((other) => other !== entry);
           pool.leave(entry.uid);
+        } else if (command.type === 'restore') {
+          const uid = `t${serial++}`;
+          model.held.push({ uid, host: command.name });
+          pool.restore(uid, command.name);
         } else if (command.type === 'configure') {
           model.hosts = command.hosts;
           apply(pool.configure(command.hosts));
@@ -262,11 +276,14 @@ test('whatever happens: no host is over its capacity by what we gave, nobody who
             (spec) => spec.platform === entry.platform && !entry.exclude.has(spec.name),
           );
           expect(usable).not.toEqual([]);
-          expect(usable.filter((spec) => !model.away.has(spec.name) && model.used(spec.name) < spec.capacity)).toEqual(
-            [],
-          );
+          expect(usable.filter((spec) => !model.away.has(spec.name) && model.used(spec) < spec.capacity)).toEqual([]);
         }
-        for (const use of pool.hosts()) expect(use.used).toBe(model.used(use.name));
+        const uses = new Map(pool.hosts().map((use) => [use.name, use]));
+        for (const spec of model.hosts) {
+          expect(uses.get(spec.name)?.used).toBe(model.used(spec));
+          expect(pool.isOverfull(spec.name)).toBe(model.used(spec) > spec.capacity);
+        }
+        for (const { uid, host: name } of model.held) expect(pool.hostOf(uid)).toBe(name);
       }
     }),
     { numRuns: 500 },

@@ -66,8 +66,8 @@ export class Pool {
   readonly #queues = new Map<string, Map<string, SlotRequest>>();
   readonly #platformOfWaiting = new Map<string, string>();
   readonly #unavailable = new Set<string>();
-  /** From a former name to the one that is listed. */
-  readonly #nameNow = new Map<string, string>();
+  /** From each name to the hosts on offer that count what is held under it: by that name, and those that had it before. */
+  readonly #countedBy = new Map<string, HostState[]>();
   #turn = 0;
 
   /** Replaces the list of hosts. Slots that are held stay held, also on hosts that are gone from the list. */
@@ -77,11 +77,10 @@ export class Pool {
       for (const state of states.values()) lastUsed.set(state.name, state.lastUsed);
     this.#offered.clear();
     this.#platformOf.clear();
-    this.#nameNow.clear();
+    this.#countedBy.clear();
     for (const { name, platform, capacity, formerNames = [] } of hosts) {
       const states = getOrMake(this.#offered, platform, () => new Map<string, HostState>());
-      for (const former of formerNames) this.#nameNow.set(former, name);
-      states.set(name, {
+      const state: HostState = {
         name,
         platform,
         capacity,
@@ -89,7 +88,9 @@ export class Pool {
         available: !this.#unavailable.has(name),
         lastUsed: lastUsed.get(name) ?? 0,
         formerNames,
-      });
+      };
+      states.set(name, state);
+      for (const counted of [name, ...formerNames]) getOrMake(this.#countedBy, counted, () => []).push(state);
       this.#platformOf.set(name, platform);
     }
     const stranded: string[] = [];
@@ -143,10 +144,8 @@ export class Pool {
     const holders = this.#holders.get(name);
     holders?.delete(uid);
     if (holders?.size === 0) this.#holders.delete(name);
-    const state = this.#stateNow(name);
-    if (state === undefined) return NO_CHANGES;
-    state.used = this.#usedBy([state.name, ...state.formerNames]);
-    return { grants: this.#serve(state), stranded: [] };
+    this.#recount(name);
+    return { grants: (this.#countedBy.get(name) ?? []).flatMap((state) => this.#serve(state)), stranded: [] };
   }
 
   /** Gives up the place in the queue, if there is one. */
@@ -171,8 +170,7 @@ export class Pool {
 
   /** True where more slots are held than there are: after a restart, by what TaskRuns say of themselves. */
   isOverfull(host: string): boolean {
-    const state = this.#stateNow(host);
-    return state !== undefined && state.used > state.capacity;
+    return this.#countedBy.get(host)?.some((state) => state.used > state.capacity) ?? false;
   }
 
   hostOf(uid: string): string | undefined {
@@ -215,9 +213,8 @@ export class Pool {
     return this.#offered.get(this.#platformOf.get(name) ?? '')?.get(name);
   }
 
-  /** Of the host that is listed by this name, or else on the machine that had it. */
-  #stateNow(name: string): HostState | undefined {
-    return this.#state(name) ?? this.#state(this.#nameNow.get(name) ?? '');
+  #recount(name: string): void {
+    for (const state of this.#countedBy.get(name) ?? []) state.used = this.#usedBy([state.name, ...state.formerNames]);
   }
 
   #usedBy(names: readonly string[]): number {
@@ -268,8 +265,7 @@ export class Pool {
     const holders = getOrMake(this.#holders, name, () => new Set<string>());
     holders.add(uid);
     this.#hostOf.set(uid, name);
-    const state = this.#stateNow(name);
-    if (state !== undefined) state.used = this.#usedBy([state.name, ...state.formerNames]);
+    this.#recount(name);
   }
 }
 
