@@ -306,45 +306,45 @@ describe('with', () => {
       expect(await everything(client)).toEqual(before);
     });
   });
-});
 
-test('the certificate of cert-manager and that of the webhook change places, and neither stays behind', async () => {
-  const at = ['--namespace', NAMESPACE];
-  const secrets = async (): Promise<string[]> =>
-    (await client.list(PATH.secrets(NAMESPACE))).items
-      .map(({ metadata }) => metadata.name)
-      .filter((name) => name.startsWith('multi-platform-controller'));
-  const upgrade = (values: object): Promise<string> => helm.must(['upgrade', 'mpc', CHART, ...at], values);
-  const certManager = { webhook: { certificate: 'cert-manager' } };
-  /** As cert-manager does: it keeps the Secret of a Certificate that is gone. */
-  const issue = async (): Promise<void> => {
-    const certificate = `/apis/cert-manager.io/v1/namespaces/${NAMESPACE}/certificates/${OWN_SECRET}`;
-    const { spec } = await client.get<KubeObject & { spec: { secretName: string } }>(certificate);
-    const data = { 'tls.crt': '', 'tls.key': '' };
-    const secret = { metadata: { name: spec.secretName }, type: 'kubernetes.io/tls', data };
-    await client.create<Secret>(PATH.secrets(NAMESPACE), secret);
-  };
-  await helm.must(['install', 'mpc', CHART, ...at], certManager);
-  await issue();
-  expect(await secrets()).toEqual([CERT_MANAGER_SECRET]);
+  test('the certificate of cert-manager and that of the webhook change places, and neither stays behind', async () => {
+    const at = ['--namespace', NAMESPACE];
+    const secrets = async (): Promise<string[]> =>
+      (await client.list(PATH.secrets(NAMESPACE))).items
+        .map(({ metadata }) => metadata.name)
+        .filter((name) => name.startsWith('multi-platform-controller'));
+    const upgrade = (values: object): Promise<string> => helm.must(['upgrade', 'mpc', CHART, ...at], values);
+    const certManager = { webhook: { certificate: 'cert-manager' } };
+    /** As cert-manager does: it keeps the Secret of a Certificate that is gone. */
+    const issue = async (): Promise<void> => {
+      const certificate = `/apis/cert-manager.io/v1/namespaces/${NAMESPACE}/certificates/${OWN_SECRET}`;
+      const { spec } = await client.get<KubeObject & { spec: { secretName: string } }>(certificate);
+      const data = { 'tls.crt': '', 'tls.key': '' };
+      const secret = { metadata: { name: spec.secretName }, type: 'kubernetes.io/tls', data };
+      await client.create<Secret>(PATH.secrets(NAMESPACE), secret);
+    };
+    await helm.must(['install', 'mpc', CHART, ...at], certManager);
+    await issue();
+    expect(await secrets()).toEqual([CERT_MANAGER_SECRET]);
 
-  await upgrade({ webhook: { certificate: 'self' } });
-  expect(await secrets()).toEqual([OWN_SECRET]);
+    await upgrade({ webhook: { certificate: 'self' } });
+    expect(await secrets()).toEqual([OWN_SECRET]);
 
-  await upgrade(certManager);
-  await issue();
-  expect(await secrets()).toEqual([CERT_MANAGER_SECRET]);
+    await upgrade(certManager);
+    await issue();
+    expect(await secrets()).toEqual([CERT_MANAGER_SECRET]);
 
-  await helm.must(['rollback', 'mpc', ...at]);
-  expect(await secrets()).toEqual([OWN_SECRET]);
+    await helm.must(['rollback', 'mpc', ...at]);
+    expect(await secrets()).toEqual([OWN_SECRET]);
 
-  // An old Pod of the webhook, a moment before its rights are gone.
-  await upgrade({ webhook: { enabled: false } });
-  await client.create(PATH.secrets(NAMESPACE), { metadata: { name: OWN_SECRET } });
-  await upgrade(certManager);
-  await issue();
-  await uninstall('mpc');
-  expect(await secrets()).toEqual([]);
+    // An old Pod of the webhook, a moment before its rights are gone.
+    await upgrade({ webhook: { enabled: false } });
+    await client.create(PATH.secrets(NAMESPACE), { metadata: { name: OWN_SECRET } });
+    await upgrade(certManager);
+    await issue();
+    await uninstall('mpc');
+    expect(await secrets()).toEqual([]);
+  });
 });
 
 test('the list of hosts is not lost where it becomes the own of somebody else', async () => {
