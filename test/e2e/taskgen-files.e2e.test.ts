@@ -3,7 +3,7 @@ import type { Host } from '#sandbox/hosts/host.ts';
 import type { Step, TaskSpec } from '#sandbox/task-runner/tekton-types.ts';
 import type { ConfigMap, Secret } from '#shared/kubernetes/objects.ts';
 import { PATH } from '#shared/kubernetes/paths.ts';
-import { BUILDS, outcomeOf, until } from './support/builds.ts';
+import { BUILDS, leftOnHosts, outcomeOf, until } from './support/builds.ts';
 import { type BuildCluster, SHOW, endOf, remoteTask, startBuildCluster, startRun } from './support/remote-builds.ts';
 
 let cluster: BuildCluster;
@@ -108,7 +108,11 @@ show time /tmp/time`,
 describe('a step that is not root on the cluster’s side', () => {
   /** The folders that Tekton and the cluster make are root's all the same. */
   const asUser = (spec: TaskSpec): TaskSpec => {
-    const drop = '[ "$(id -u)" != 0 ] || exec setpriv --reuid 1000 --regid 1000 --clear-groups "$0" "$@"';
+    // Ssh works for nobody whom it does not find in /etc/passwd, which is the step's own.
+    const drop = `if [ "$(id -u)" = 0 ]; then
+  echo user:x:1234:1234::/:/bin/sh >>/etc/passwd
+  exec setpriv --reuid 1234 --regid 1234 --clear-groups "$0" "$@"
+fi`;
     const steps = (spec.steps ?? []).map(({ script = '', ...step }) => ({
       ...step,
       script: script.replace('\n', `\n${drop}\n`),
@@ -146,7 +150,7 @@ show out out`,
     expect(results, log).toEqual({ r: 'done' });
     expect(log).toContain('remote: what cannot be read in /workspace/w is left out\n');
     expect(shown).toEqual({
-      modes: '0 2777 .\n1000 644 out\n1000 2755 folder\n0 2700 lost+found\n',
+      modes: '0 2777 .\n1234 644 out\n1234 2755 folder\n0 2700 lost+found\n',
       list: 'gone\nin\nlist\nlost+found\nx[y]*\\z\nxyz\n',
       out: 'here\n',
       left: 'folder\nin\nlist\nlost+found\nout\nx[y]*\\z\nxyz\n',
@@ -346,4 +350,9 @@ fi`,
       expect(outcomeOf(taskRun)).toBe('False');
     });
   });
+});
+
+test('in the end nothing is left', async () => {
+  expect(await leftOnHosts(cluster.sandbox.hosts)).toEqual([]);
+  expect(await cluster.on.leftInCluster()).toEqual([]);
 });
