@@ -134,6 +134,18 @@ describe('visiting', () => {
     expect(on.statuses.get('a')).toMatchObject({ available: true });
   });
 
+  test('a host that answers nothing in time is asked nothing more at that visit', async () => {
+    const on = await setUpFleet();
+    on.machine(A.address).add('stray');
+    on.machine(A.address).ailment = new HostError(HOST_ERROR.timeout, 'no answer in 30 s');
+    await on.ledger.put(debtKey(debt('a', 'one')), debt('a', 'one'));
+    on.list(A);
+    on.fleet.start();
+    await settle();
+    expect(on.machine(A.address).calls).toEqual(['check']);
+    expect(on.statuses.get('a')).toEqual({ available: false, reason: 'no answer in 30 s' });
+  });
+
   test('a host whose disk is full is out, and what a build has left there goes all the same', async () => {
     const on = await setUpFleet();
     on.machine(A.address).add('stray');

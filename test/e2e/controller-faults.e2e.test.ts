@@ -232,6 +232,30 @@ test('a host that dies while builds run on it: they are let go, what is owed is 
   await offered(only);
 });
 
+test('a build whose account cannot be removed keeps nobody else from its host, and goes once it can', async () => {
+  const timesOut = async (): Promise<number> => (await sandbox.controller.log()).split('host only is out').length;
+  await on.create({ name: 'sticks', platform: S390, remote: 'mkdir mnt; sleep 1000' });
+  const account = accountName((await on.running('sticks')).metadata.uid ?? '');
+  await until('its folder to be mounted over', async () => {
+    const { code } = await only.exec(['mount', '--bind', '/srv', `/home/${account}/mnt`]);
+    return code === 0 ? true : null;
+  });
+  const before = await timesOut();
+  await on.cancel('sticks');
+  await on.released('sticks');
+  expect((await its.debts()).map(({ taskRun }) => taskRun)).toEqual(['sticks']);
+  expect(await isOffered(only)).toBe(true);
+  // A new leader visits the host and finds the debt.
+  await its.kill();
+  await sandbox.controller.start();
+  await its.logHas(`host only still has account ${account}`);
+  expect(await runsOn('beside-what-sticks', S390)).toBe('only');
+  expect(await timesOut()).toBe(before);
+  await only.exec(['umount', `/home/${account}/mnt`]);
+  await until('the debt to be paid', async () => ((await its.debts()).length === 0 ? true : null));
+  expect(await leftOnHosts([only])).toEqual([]);
+});
+
 test('at a start, accounts of ours that belong to nobody go; those of others, and of another installation, stay', async () => {
   const { metadata } = await sandbox.client.get<KubeObject>(PATH.namespace(sandbox.namespace));
   const mark = (instance: string): string => `multi-platform-controller instance=${instance} taskrun=0-0-0`;
