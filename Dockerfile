@@ -20,7 +20,8 @@ FROM ${RUN_IMAGE}
 LABEL org.opencontainers.image.title=multi-platform-controller \
       org.opencontainers.image.description="Gives Tekton TaskRuns a fresh account on a build host of another platform" \
       org.opencontainers.image.licenses=Apache-2.0
-ENV NODE_ENV=production
+# The pool looks up host names and makes RSA keys: a few hosts whose DNS does not answer must not hold up all others (getaddrinfo(3) blocks).
+ENV NODE_ENV=production UV_THREADPOOL_SIZE=32
 WORKDIR /app
 COPY --from=build /app ./
 USER 65532:65532
