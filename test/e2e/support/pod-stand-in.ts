@@ -92,6 +92,7 @@ async function commandOf(options: PodOptions): Promise<{
       PATH: '/usr/sbin:/usr/bin:/sbin:/bin',
       // From the Dockerfile.
       NODE_ENV: 'production',
+      UV_THREADPOOL_SIZE: '32',
       KUBERNETES_SERVICE_HOST: hostname,
       KUBERNETES_SERVICE_PORT: port,
       ...Object.fromEntries(variables),
