@@ -297,6 +297,21 @@ describe('after a restart', () => {
     expect(cluster.fleet.of('a').size).toBe(1);
   });
 
+  test('a Secret that somebody put in place of ours is left alone', async () => {
+    const cluster = createCluster({ slots: { a: 1 } });
+    const first = cluster.start();
+    await resolved(cluster, 'one');
+    first.die();
+    cluster.start();
+    await settle();
+    cluster.server.delete(secretPathOf('one'));
+    const foreign = cluster.server.create(PATH.secrets(NAMESPACE), { metadata: { name: secretName('one') } });
+    cluster.complete('one');
+    await settle();
+    expect(cluster.server.find(secretPathOf('one'))).toEqual(foreign);
+    expect(marksOf(cluster, 'one').finalizers).toEqual([]);
+  });
+
   test("one that lost its marks and is gone takes no Secret of the next one's along", async () => {
     const cluster = createCluster({ slots: { a: 2 } });
     const first = cluster.start();

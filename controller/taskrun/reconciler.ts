@@ -46,6 +46,7 @@ export class TaskRunReconciler {
   readonly #runs = new Map<string, Run>();
   readonly #queue: KeyedQueue;
   readonly #writer: TaskRunWriter;
+  readonly #secrets: SecretWriter;
   readonly #steps: Steps;
   #isStopping = false;
 
@@ -54,10 +55,11 @@ export class TaskRunReconciler {
     this.#options = options;
     this.#writer = new TaskRunWriter({ client, clock });
     const reporter = new Reporter({ events, log });
+    this.#secrets = new SecretWriter({ client, reporter });
     this.#steps = new Steps({
       ...options,
       writer: this.#writer,
-      secrets: new SecretWriter({ client, reporter }),
+      secrets: this.#secrets,
       reporter,
       onChanges: (changes) => this.applyChanges(changes),
       isStopping: () => this.#isStopping,
@@ -195,7 +197,7 @@ export class TaskRunReconciler {
       case 'release':
         return this.#steps.release(run);
       case 'look':
-        return this.#steps.look(run);
+        return this.#secrets.look(run);
       case 'refuse':
         return this.#steps.refuse(run, decision.message);
       case 'run-locally':

@@ -1,4 +1,4 @@
-import { messageOf } from '#shared/errors.ts';
+import { AppError, messageOf } from '#shared/errors.ts';
 import type { KubeClient } from '#shared/kubernetes/client.ts';
 import {
   ignoreNotFound,
@@ -55,8 +55,11 @@ export class SecretWriter {
       }
       // 409 with another reason is no answer to what was asked: quotas are counted with optimistic locks.
       if (!isAlreadyExists(error)) throw error;
-      run.secret = prepared.mayBeThere ? 'present' : 'foreign';
+      if (prepared.mayBeThere) await this.look(run);
+      else run.secret = 'foreign';
     }
+    // Somebody has deleted it since.
+    if (run.secret === 'absent') throw new AppError('taskrun.secret-gone', 'its Secret was there, and is gone again');
     run.prepared = undefined;
     if (run.secret === 'present') {
       await this.#nudgePod(run);
@@ -71,19 +74,13 @@ export class SecretWriter {
     return false;
   }
 
-  /** Whether a Secret of the name is there: tried without a trace, since it cannot be read. */
-  async isThere(view: TaskRunView): Promise<boolean> {
-    try {
-      await this.#client.create<Secret>(PATH.secrets(view.namespace), buildSecret(view, { kind: 'local' }), {
-        dryRun: 'All',
-      });
-      return false;
-    } catch (error) {
-      if (isAlreadyExists(error)) return true;
-      // Where its name is too long, say: there can be none.
-      if (isInvalid(error)) return false;
-      throw error;
-    }
+  /** Finds out whether a Secret of the name is there, and which: it cannot be read, but a delete that is only tried tells. */
+  async look(run: Run): Promise<void> {
+    const { namespace, name } = run.view;
+    const path = PATH.secrets(namespace, secretName(name));
+    const found = await ignoreNotFound(this.#client.delete(path, undefined, { dryRun: true }));
+    run.secret = found === null ? 'absent' : 'present';
+    run.secretUid = found?.details?.uid;
   }
 
   /** Deletes the Secret, if there may be one of ours. */
@@ -98,7 +95,7 @@ export class SecretWriter {
         await ignoreNotFound(this.#client.delete(PATH.secrets(namespace, secretName(name)), preconditions));
       } catch (error) {
         // Another one has taken its place; ours is gone.
-        if (!isConflict(error)) throw error;
+        if (preconditions === undefined || !isConflict(error)) throw error;
       }
     }
     run.secret = 'absent';

@@ -1,6 +1,6 @@
 import type { KubeClient } from '#shared/kubernetes/client.ts';
 import { KubeError } from '#shared/kubernetes/errors.ts';
-import type { KubeObject } from '#shared/kubernetes/objects.ts';
+import type { KubeObject, Status } from '#shared/kubernetes/objects.ts';
 import { PATH } from '#shared/kubernetes/paths.ts';
 
 import type { TaskRun } from './view.ts';
@@ -29,6 +29,8 @@ type Stored = KubeObject & Record<string, unknown>;
 export class StandInApiServer {
   readonly #objects = new Map<string, Stored>();
   readonly #watchers = new Set<(object: Stored, isGone: boolean) => void>();
+  /** As an audit log has them, without faults. */
+  readonly audit: { readonly verb: string; readonly path: string; readonly status: number }[] = [];
   #version = 100;
 
   /** A client of it. `intercept` is awaited when a request arrives, and may give a fault. */
@@ -36,7 +38,7 @@ export class StandInApiServer {
     const answer = async <T>(request: ApiRequest, serve: () => unknown): Promise<T> => {
       const fault = await intercept(request);
       if (fault !== null && !fault.isDone) throw fault.error;
-      const body = structuredClone(serve());
+      const body = this.#audited(request, serve);
       if (fault !== null) throw fault.error;
       // What is put in is what comes out, whatever the caller says that it is.
       // oxlint-disable-next-line typescript/no-unsafe-type-assertion
@@ -50,8 +52,10 @@ export class StandInApiServer {
         return answer(request, () => this.create(path, body, dryRun));
       },
       patch: (path, body) => answer({ verb: 'patch', path, dryRun: false }, () => this.patch(path, body)),
-      delete: (path, preconditions) =>
-        answer({ verb: 'delete', path, dryRun: false }, () => this.delete(path, preconditions?.uid)),
+      delete: (path, preconditions, options) => {
+        const dryRun = options?.dryRun === true;
+        return answer({ verb: 'delete', path, dryRun }, () => this.delete(path, preconditions?.uid, dryRun));
+      },
     };
   }
 
@@ -94,12 +98,13 @@ export class StandInApiServer {
     return this.#store(path, patched);
   }
 
-  delete(path: string, uid?: string): Stored {
+  delete(path: string, uid?: string, dryRun = false): Status {
     const found = this.#find(path);
     if (uid !== undefined && uid !== found.metadata.uid)
       throw new KubeError(`DELETE ${path}`, 409, { reason: 'Conflict' });
     const deletionTimestamp = found.metadata.deletionTimestamp ?? new Date(0).toISOString();
-    return this.#store(path, { ...found, metadata: { ...found.metadata, deletionTimestamp } });
+    if (!dryRun) this.#store(path, { ...found, metadata: { ...found.metadata, deletionTimestamp } });
+    return { details: { name: found.metadata.name, uid: found.metadata.uid ?? '' } };
   }
 
   /** What Kubernetes does sooner or later: objects go whose owners are gone. */
@@ -107,6 +112,17 @@ export class StandInApiServer {
     const uids = new Set(this.#objects.values().map(({ metadata }) => metadata.uid));
     for (const [path, { metadata }] of this.#objects)
       if (metadata.ownerReferences?.some((owner) => !uids.has(owner.uid)) === true) this.#objects.delete(path);
+  }
+
+  #audited({ verb, path }: ApiRequest, serve: () => unknown): unknown {
+    try {
+      const body = structuredClone(serve());
+      this.audit.push({ verb, path, status: 200 });
+      return body;
+    } catch (error) {
+      this.audit.push({ verb, path, status: error instanceof KubeError ? error.status : 0 });
+      throw error;
+    }
   }
 
   #find(path: string): Stored {

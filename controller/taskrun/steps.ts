@@ -107,11 +107,6 @@ export class Steps {
     reporter.say(run, 'assigned', `got a slot on host ${host}`, { host });
   }
 
-  /** Another process may have made the Secret before a restart. */
-  async look(run: Run): Promise<void> {
-    run.secret = (await this.#options.secrets.isThere(run.view)) ? 'present' : 'absent';
-  }
-
   /** Makes the account and hands it over. Each part is done once, however often it is tried. */
   async provision(run: Run, host: string): Promise<void> {
     const { pool, clock, metrics, secrets, reporter, configState } = this.#options;

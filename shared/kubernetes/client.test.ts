@@ -64,6 +64,13 @@ test.each<[string, (client: KubeClient) => Promise<unknown>, string, string | un
     'application/json',
     { apiVersion: 'v1', kind: 'DeleteOptions', preconditions: { uid: 'u' } },
   ],
+  [
+    'delete that is only tried',
+    async (client) => await client.delete('/x/a', undefined, { dryRun: true }),
+    'DELETE /x/a?',
+    'application/json',
+    { apiVersion: 'v1', kind: 'DeleteOptions', dryRun: ['All'] },
+  ],
 ])('%s', async (_what, call, line, type, body) => {
   server.onRequest = () => ({ body: { answer: 'ü' } });
   await expect(call(connect({ userAgent: 'tester' }))).resolves.toEqual({ answer: 'ü' });

@@ -96,8 +96,14 @@ export class KubeClient {
     return this.request<T>('PATCH', path, { body, query, contentType: PATCH_TYPE[type] });
   }
 
-  delete(path: string, preconditions?: DeletePreconditions): Promise<Status> {
-    const body = { apiVersion: 'v1', kind: 'DeleteOptions', ...(preconditions && { preconditions }) };
+  /** With `dryRun` nothing is deleted; the answer is the same. */
+  delete(path: string, preconditions?: DeletePreconditions, { dryRun = false } = {}): Promise<Status> {
+    const body = {
+      apiVersion: 'v1',
+      kind: 'DeleteOptions',
+      ...(preconditions && { preconditions }),
+      ...(dryRun && { dryRun: ['All'] }),
+    };
     return this.request<Status>('DELETE', path, { body });
   }
 
