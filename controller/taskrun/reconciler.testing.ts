@@ -130,6 +130,8 @@ export function createCluster({ slots, watchesAll = true }: { slots: Record<stri
     start,
     setHosts: (next: Record<string, number>, more: Record<string, string> = {}) => void (config = hostList(next, more)),
     capacityOf: (host: string): number => config.hosts.get(host)?.concurrency ?? 0,
+    /** As a webhook does that is up. */
+    isMarked: !watchesAll,
     create: (name: string, metadata: object = {}, platform: unknown = ARM) =>
       server.create(PATH.taskRuns(NAMESPACE), {
         metadata: { creationTimestamp: new Date(clock.now()).toISOString(), ...metadata, name },
