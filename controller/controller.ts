@@ -30,6 +30,9 @@ import { viewOf, type TaskRunView } from './taskrun/view.ts';
 /** A standby is to take over within 2 s, and everything that is cut off can be done again. */
 const STOP_PATIENCE_MS = 1000;
 
+/** Events give way to the standby that waits for the lease. */
+const EVENTS_PATIENCE_MS = 300;
+
 export interface ControllerSettings {
   namespace: string;
   /** `off`: no webhook marks TaskRuns, so all of them are watched. */
@@ -198,6 +201,7 @@ export async function startController(options: ControllerOptions): Promise<Runni
       await fleet.stop();
       await reconciler.stop();
       await running;
+      await Promise.race([events.sent(), clock.sleep(EVENTS_PATIENCE_MS)]);
       client.close();
     },
   };

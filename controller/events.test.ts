@@ -93,6 +93,25 @@ test('what repeats is folded into one, for ten minutes since it was last said; a
   expect(created).toHaveLength(4);
 });
 
+test('whoever stops can wait for those that are on their way, and for those that are lost', async () => {
+  const { recorder, created, setting } = setUp();
+  await recorder.sent();
+  const { promise, resolve } = Promise.withResolvers<void>();
+  setting.gate = async () => {
+    await promise;
+    throw new Error('the namespace is going');
+  };
+  for (const host of ['a', 'b', 'c']) recorder.record('assigned', TARGET, `got a slot on host ${host}`);
+  const order: string[] = [];
+  const sent = recorder.sent().then(() => order.push('sent'));
+  await settle();
+  order.push('held');
+  resolve();
+  await sent;
+  expect(order).toEqual(['held', 'sent']);
+  expect(created).toHaveLength(3);
+});
+
 test('an Event that has expired meanwhile is written anew', async () => {
   const { recorder, created, setting } = setUp();
   recorder.record('waiting', TARGET, 'waits');

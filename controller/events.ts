@@ -60,6 +60,7 @@ export class EventRecorder {
   readonly #pending: Pending[] = [];
   readonly #said = new Map<string, { path: string; count: number; atMs: number }>();
   #running = 0;
+  #idle = Promise.withResolvers<void>();
   #serial = 0;
 
   constructor(options: { client: Pick<KubeClient, 'create' | 'patch'>; clock: Clock; log: Logger; instance: string }) {
@@ -80,6 +81,11 @@ export class EventRecorder {
     if (this.#running < MAX_PARALLEL) void this.#drain();
   }
 
+  /** Resolves once all that was recorded is sent, or lost. */
+  async sent(): Promise<void> {
+    if (this.#running > 0) await this.#idle.promise;
+  }
+
   async #drain(): Promise<void> {
     this.#running++;
     for (let next = this.#pending.shift(); next !== undefined; next = this.#pending.shift()) {
@@ -91,6 +97,9 @@ export class EventRecorder {
       }
     }
     this.#running--;
+    if (this.#running > 0) return;
+    this.#idle.resolve();
+    this.#idle = Promise.withResolvers();
   }
 
   async #send({ kind, target, message }: Pending): Promise<void> {
