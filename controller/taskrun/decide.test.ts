@@ -88,9 +88,15 @@ test.each<[string, Given, string]>([
     'release',
   ],
   [
-    'not ours any more, nor marked, and it may have a Secret',
-    { params: undefined, status: MOUNTED, memory: { secret: 'unknown' } },
+    'not ours any more, nor marked, and it has a Secret',
+    { params: undefined, status: MOUNTED, memory: { secret: 'present' } },
     'release',
+  ],
+  ['not resolved, and it may have a Secret', { metadata: withHost('a'), memory: { secret: 'unknown' } }, 'look'],
+  [
+    'done while no process ran, and it may have a Secret',
+    { metadata: withHost('a'), status: DONE, memory: { host: 'a', secret: 'unknown' } },
+    'look',
   ],
   ['resolved and ours', { metadata: MARKED, status: MOUNTED }, 'allocate'],
   [

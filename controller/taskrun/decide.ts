@@ -60,6 +60,7 @@ const none = (reason: string): Decision => ({ action: 'none', reason });
 
 /** In order: the first rule that has an answer decides. */
 const RULES: readonly Rule[] = [
+  unsure,
   ended,
   notOurs,
   unresolved,
@@ -89,6 +90,13 @@ export function decide(facts: Facts): Decision {
 /** There is something to give back. */
 export function holdsAnything({ host, waiting, secret, prepared: isPrepared }: RunMemory): boolean {
   return host !== undefined || waiting || secret === 'present' || secret === 'unknown' || isPrepared !== undefined;
+}
+
+/** Before anything else: a Secret of its name that comes later is not ours. */
+function unsure({ memory }: Facts): Decision | null {
+  return memory.secret === 'unknown'
+    ? { action: 'look', reason: 'it may have its Secret since before a restart' }
+    : null;
 }
 
 function ended({ view, memory }: Facts): Decision | null {
@@ -127,7 +135,6 @@ function isWrittenOn(view: TaskRunView, host: string): boolean {
 
 function settled({ memory }: Facts): Decision | null {
   if (memory.secret === 'present') return none('it has its Secret');
-  if (memory.secret === 'unknown') return { action: 'look', reason: 'it may have its Secret since before a restart' };
   if (memory.secret !== 'foreign') return null;
   const reason = 'a Secret that is not ours has its name';
   return memory.host === undefined ? none(reason) : { action: 'withdraw', reason, host: memory.host };

@@ -30,6 +30,7 @@ const HOST_LISTS: readonly (readonly [Record<string, number>, Record<string, str
   [{ a: 0, b: 2 }],
   [{ a: 1, b: 1 }, { 'local-platforms': ARM }],
   [{ a: 1 }, { 'wait-timeout.linux-arm64': '20s' }],
+  [{}],
 ];
 
 const name = fc.constantFrom('t0', 't1', 't2', 't3');
@@ -42,7 +43,7 @@ const honest = fc.oneof(
 );
 export const hostile = fc.oneof(
   { weight: 6, arbitrary: honest },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant('hosts'), list: fc.nat(HOST_LISTS.length - 1) }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('hosts'), list: fc.nat(HOST_LISTS.length - 1) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('restart') }) },
   { weight: 1, arbitrary: onOne('foreignSecret', 'dropSecret', 'dropVolume') },
   { weight: 1, arbitrary: onOne('stripLabels', 'stripFinalizer', 'stripHost', 'forgeHost') },
@@ -235,11 +236,12 @@ export class Play {
       }
   }
 
-  /** Whoever may have a Secret has one, or waits for it. */
+  /** Whoever may have a Secret has one, or waits for it; whoever is none of ours holds nothing. */
   everybodyIsServed(): void {
     const { server } = this.cluster;
     for (const object of server.all('taskruns')) {
       const { uid, mount, done, deleting, name: of } = viewOf(object);
+      if (mount === 'not-mounted') equal(this.#process.pool.hostOf(uid), undefined);
       if (done || deleting || mount !== 'mounted' || this.#tampered.has(uid)) continue;
       ok(server.find(secretPathOf(of)) !== undefined || this.#process.pool.isWaiting(uid), `${of} is forgotten`);
     }
