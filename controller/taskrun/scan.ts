@@ -12,7 +12,7 @@ const PAGE_SIZE = 200;
 const PAGE_PAUSE_MS = 250;
 
 export interface ScanOptions {
-  client: KubeClient;
+  client: Pick<KubeClient, 'list'>;
   intervalMs: number;
   onFound: (view: TaskRunView) => void;
   signal: AbortSignal;
