@@ -29,7 +29,8 @@ export class SecretWriter {
 
   /**
    * Creates the Secret, and has the kubelet look again. Where one of its name is there that is not ours, that is left alone for good
-   * (`run.secret` is `foreign`); the same where none can be made, since the name of the TaskRun is too long. What was prepared is kept until the API server has answered: the account has its key.
+   * (`run.secret` is `foreign`); the same where none can be made, since the name of the TaskRun is too long. What was prepared is kept
+   * until the API server has answered: the account has its key.
    */
   async publish(run: Run, content: () => Promise<SecretContent> | SecretContent): Promise<boolean> {
     run.prepared ??= prepare(run.view, await content());
