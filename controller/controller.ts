@@ -121,9 +121,7 @@ export async function startController(options: ControllerOptions): Promise<Runni
       for (const { name, platform, concurrency } of hosts.values())
         offered.push({ name, platform, capacity: concurrency, formerNames: fleet.formerNamesOf(name) });
       // Until the entry is corrected, TaskRuns for its platform wait rather than fail because of a typo.
-      const formerNames = new Set(offered.flatMap((host) => host.formerNames ?? []));
-      for (const [name, platform] of leftOut)
-        if (platform !== undefined && !formerNames.has(name)) offered.push({ name, platform, capacity: 0 });
+      for (const [name, platform] of leftOut) if (platform !== undefined) offered.push({ name, platform, capacity: 0 });
       reconciler.applyChanges(pool.configure(offered));
       reconciler.reconsiderAll();
     },

@@ -112,6 +112,11 @@ export function parseHostConfig(data: Readonly<Record<string, string>>): HostCon
   return { hosts, leftOut, localPlatforms, waitTimeoutMs, problems };
 }
 
+/** The same for entries that are one machine, whoever logs in. */
+export function machineId({ address, port }: Pick<HostSpec, 'address' | 'port'>): string {
+  return `${address} ${port}`;
+}
+
 /** True where the ConfigMap as a whole holds nothing that can be used, though somebody meant it to. */
 export function isUnusable(config: HostConfig): boolean {
   return config.hosts.size === 0 && config.localPlatforms.size === 0 && config.problems.length > 0;
@@ -191,7 +196,7 @@ function parseHost(name: string, properties: ReadonlyMap<string, string>, report
 function reportTwins(hosts: Iterable<HostSpec>, report: Report): void {
   const names = new Map<string, string>();
   for (const { name, address, port } of hosts) {
-    const machine = `${address} ${port}`;
+    const machine = machineId({ address, port });
     const twin = names.get(machine);
     if (twin === undefined) names.set(machine, name);
     else {

@@ -1,4 +1,4 @@
-import type { HostSpec } from '#shared/host-config.ts';
+import { machineId, type HostSpec } from '#shared/host-config.ts';
 
 import type { Endpoint } from './contract.ts';
 import { endpointId, endpointOf, isSameMachine, withEndpoint, type HostRecord } from './records.ts';
@@ -114,8 +114,4 @@ export class Whereabouts {
     // Decided in turn with all other changes: one that removes the record may be on its way.
     await this.#records.update(host, (record) => withEndpoint(record, endpoint));
   }
-}
-
-function machineId({ address, port }: Pick<Endpoint, 'address' | 'port'>): string {
-  return `${address} ${port}`;
 }

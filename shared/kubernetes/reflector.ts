@@ -208,10 +208,10 @@ export class Reflector<T extends Cached> {
     if (type === 'BOOKMARK') return;
     const trimmed = this.#trim(object);
     if (type === 'DELETED') {
-      const { namespace, name, uid } = cachedMeta(object);
-      const current = this.get(namespace, name);
-      this.#unreadable.delete(`${namespace}/${name}`);
-      if (current?.uid === uid) this.#delete(trimmed ?? current);
+      const meta = cachedMeta(object);
+      const current = this.get(meta.namespace, meta.name);
+      this.#unreadable.delete(keyOf(meta));
+      if (current?.uid === meta.uid) this.#delete(trimmed ?? current);
     } else if (trimmed !== undefined) {
       this.#set(trimmed);
     }
