@@ -14,8 +14,8 @@ import { systemClock } from '#shared/clock.ts';
 import { messageOf } from '#shared/errors.ts';
 
 /**
- * `npm test`: gets what the tests need (unit tests alone need nothing), with its progress on screen, then runs vitest with the arguments that were given. Ends with
- * `N passed, N failed` alone on a line. With CI set, a skipped test is a failure.
+ * `npm test`: gets what the tests need (unit tests alone need nothing), with its progress on screen, then runs vitest with the
+ * arguments that were given. Ends with `N passed, N failed` alone on a line. With CI set, a skipped test is a failure.
  */
 const report = z.object({
   numPassedTests: z.number(),

@@ -26,6 +26,24 @@ async function started(...specs: (typeof A)[]): Promise<FleetSetting> {
   return on;
 }
 
+/** The record of host a is being removed, until `goOn`, and the host is on the list again. */
+async function listedAgainWhileForgotten(): Promise<{ on: FleetSetting; goOn: () => void }> {
+  const on = await started(A);
+  await on.create('a', 'one');
+  await remove(on, 'a', 'one');
+  on.holders.clear();
+  const open = Promise.withResolvers<void>();
+  on.cluster.beforePatch = async () => await open.promise;
+  on.list();
+  await settle();
+  on.list(A);
+  const goOn = (): void => {
+    on.cluster.beforePatch = async () => {};
+    open.resolve();
+  };
+  return { on, goOn };
+}
+
 describe('visiting', () => {
   test('removes accounts of ours that belong to nobody, at the start and every ten minutes, and no other', async () => {
     const on = await setUpFleet();
@@ -481,17 +499,8 @@ describe('when the list changes', () => {
   });
 
   test('a host that is listed again in the moment in which it is forgotten is looked after', async () => {
-    const on = await started(A);
-    await on.create('a', 'one');
-    await remove(on, 'a', 'one');
-    on.holders.clear();
-    const open = Promise.withResolvers<void>();
-    on.cluster.beforePatch = async () => await open.promise;
-    on.list();
-    await settle();
-    on.list(A);
-    on.cluster.beforePatch = async () => {};
-    open.resolve();
+    const { on, goOn } = await listedAgainWhileForgotten();
+    goOn();
     await settle();
     on.machine(A.address).failure = DOWN;
     await expect(on.create('a', 'two')).rejects.toBe(DOWN);
@@ -521,19 +530,10 @@ describe('records', () => {
   });
 
   test('that are being removed are written anew where an account is made meanwhile', async () => {
-    const on = await started(A);
-    await on.create('a', 'one');
-    await remove(on, 'a', 'one');
-    on.holders.clear();
-    const open = Promise.withResolvers<void>();
-    on.cluster.beforePatch = async () => await open.promise;
-    on.list();
-    await settle();
-    on.list(A);
+    const { on, goOn } = await listedAgainWhileForgotten();
     const creating = on.create('a', 'two');
     await settle();
-    on.cluster.beforePatch = async () => {};
-    open.resolve();
+    goOn();
     await creating;
     await settle();
     expect(Object.keys(on.cluster.dataOf(RECORDS_NAME))).toEqual(['a']);

@@ -2,12 +2,12 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, expect, test } from 'vitest';
 import { type ExecResult } from '#sandbox/hosts/host.ts';
 import { runCommand } from '#sandbox/hosts/command.ts';
 import { spawnTied } from '#sandbox/process.ts';
+import { until } from './support/builds.ts';
 import { toolPath } from './support/tools.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -29,7 +29,7 @@ test('`npm run sandbox` says what to type, all of it works as it is printed, and
   });
   let said = '';
   for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => (said += chunk.toString()));
-  await until('it is up', () => Promise.resolve(said.includes('Ctrl-C stops everything.')));
+  await until('it is up', async () => (said.includes('Ctrl-C stops everything.') ? true : null), PATIENCE_MS);
   const [setKubeconfig = '', create = '', get = '', log = '', remove = '', hosts = ''] = commandsIn(said);
   const type = async (command: string): Promise<ExecResult> =>
     await runCommand('/bin/sh', ['-c', `${setKubeconfig}\n${command}`], {
@@ -37,7 +37,11 @@ test('`npm run sandbox` says what to type, all of it works as it is printed, and
     });
 
   expect((await type(create)).stdout).toContain('created');
-  await until('the TaskRun has logged in', async () => (await type(log)).stdout.includes('Hello from arm64-1'));
+  await until(
+    'the TaskRun has logged in',
+    async () => ((await type(log)).stdout.includes('Hello from arm64-1') ? true : null),
+    PATIENCE_MS,
+  );
   expect((await type(get)).stdout).toMatch(/pod\/hello-pod[\s\S]*secret\/multi-platform-ssh-hello/);
   expect(await type(remove)).toMatchObject({ code: 0, stderr: '' });
   expect((await type(hosts)).stdout).toContain('host.arm64-1.concurrency: "2"');
@@ -54,12 +58,4 @@ test('`npm run sandbox` says what to type, all of it works as it is printed, and
 function commandsIn(said: string): string[] {
   const lines = said.slice(said.indexOf('To try a TaskRun by hand')).split('\n').slice(1);
   return lines.filter((line) => line.startsWith('  ')).map((line) => line.trim());
-}
-
-async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + PATIENCE_MS;
-  while (!(await holds())) {
-    if (performance.now() > deadline) throw new Error(`not so in time: ${what}`);
-    await sleep(200);
-  }
 }

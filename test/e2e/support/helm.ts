@@ -1,11 +1,12 @@
 import path from 'node:path';
 
-import { ensureTool } from '#sandbox/control-plane/binaries.ts';
 import { mustRun, runCommand } from '#sandbox/hosts/command.ts';
 import type { ExecResult } from '#sandbox/hosts/host.ts';
 import { parseAllDocuments } from 'yaml';
 import type { KubeClient } from '#shared/kubernetes/client.ts';
 import type { KubeObject } from '#shared/kubernetes/objects.ts';
+
+import { toolPath } from './tools.ts';
 
 export const CHART = path.join(import.meta.dirname, '..', '..', '..', 'charts', 'multi-platform-controller');
 
@@ -19,7 +20,7 @@ export interface Helm {
 /** The real Helm, with nothing of this user's own: its files go to `folder`. */
 export async function useHelm(options: { kubeconfig: string; folder: string }): Promise<Helm> {
   const { kubeconfig, folder } = options;
-  const helm = await ensureTool('helm', { env: process.env, progress: { step: () => {}, update: () => {} } });
+  const helm = await toolPath('helm');
   const env = { PATH: process.env.PATH ?? '', HOME: folder, KUBECONFIG: kubeconfig };
   const withValues = (args: readonly string[], values: object | undefined): string[] =>
     values === undefined ? [...args] : [...args, '--values', '-'];
